@@ -15,6 +15,7 @@ PATCH = 8
 TOKEN = 16
 CELL = 4
 SLOTS = TOKEN // CELL
+MOST = 16
 
 
 def _tiled(grid: np.ndarray, per_tile: tuple[int, int]) -> np.ndarray:
@@ -52,3 +53,45 @@ def targets(page: Page) -> tuple[np.ndarray, np.ndarray]:
     patches = _tiled(under, (side, side)).reshape(-1, side * side)
     parts = slots.reshape(rows, tokens, cols, tokens, SLOTS).transpose(0, 2, 1, 3, 4)
     return patches, parts.reshape(rows * cols, tokens * tokens, SLOTS)
+
+
+def places(page: Page) -> list[list[tuple[str, int]]]:
+    """Return, for every line, its characters and the visual tokens that show them, -1 for none; blanks are left out."""
+    wide, high = page.canvas
+    tokens = TILE // TOKEN
+    lines: list[list[tuple[str, int]]] = []
+    for glyph in page.glyphs:
+        while len(lines) <= glyph.line:
+            lines.append([])
+        x, y = (glyph.left + glyph.right) / 2, glyph.middle
+        where = -1
+        if 0 <= x < wide and 0 <= y < high:
+            tile = int(y // TILE) * (wide // TILE) + int(x // TILE)
+            where = (tile * tokens + int(y % TILE // TOKEN)) * tokens + int(x % TILE // TOKEN)
+        lines[glyph.line].append((glyph.char, where))
+    return lines
+
+
+def ordinals(lines: list[list[tuple[str, int]]], count: int) -> np.ndarray:
+    """Return which character of its line each of `count` visual tokens shows first, counted from 1; 0 for none."""
+    found = np.zeros(count, np.uint8)
+    for line in lines:
+        for at, (_, where) in reversed(list(enumerate(line))):
+            if where >= 0:
+                found[where] = min(at, MOST - 2) + 1
+    return found
+
+
+def spots(answer: str, spans: list[tuple[int, int]], lines: list[list[tuple[str, int]]]) -> list[int]:
+    """Return the visual token to look at for each token of an answer, given the tokens' spans in it; -1 for none."""
+    where = [-1] * len(answer)
+    at = 0
+    texts = ["".join(char for char, _ in line) for line in lines]
+    for piece in filter(None, answer.split(" ")):
+        for number in sorted(range(len(lines)), key=lambda n: texts[n] != piece):
+            found = texts[number].find(piece)
+            if found >= 0:
+                where[at : at + len(piece)] = [token for _, token in lines[number][found : found + len(piece)]]
+                break
+        at += len(piece) + 1
+    return [next((where[i] for i in range(max(0, a), min(b, len(answer))) if where[i] >= 0), -1) for a, b in spans]

@@ -21,11 +21,16 @@ from .pages import Page, Question
 
 IGNORED = -100
 PREFIX = 0
+Lines = list[list[tuple[str, int]]]
 
 
 @dataclass
 class Example:
-    """One packed sequence with what its picture holds; `tiles` is empty when training runs on the code instead."""
+    """One packed sequence with what its picture holds; `tiles` is empty when training runs on the code instead.
+
+    `spots` holds, for every label, the position of the visual token that shows its character, or -1; `ordinals` which
+    character of its line each visual token shows first.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -34,6 +39,8 @@ class Example:
     cells: np.ndarray
     patches: np.ndarray
     tiles: np.ndarray
+    spots: np.ndarray
+    ordinals: np.ndarray
 
 
 def image_text(rows: int, cols: int) -> str:
@@ -59,30 +66,37 @@ class Packer:
             return self.cache[text]
         return self.tokenizer.encode(text).ids
 
-    def _turn(self, question: str, answer: str) -> tuple[list[int], list[int]]:
-        """Return ids and labels of a question and its answer."""
+    def _turn(self, question: str, answer: str, lines: Lines) -> tuple[list[int], list[int], list[int]]:
+        """Return ids and labels of a question and its answer, and the visual token of each label."""
         asked = self.encode(question + TURN_END) + self.encode("\nAssistant:")
-        said = self.encode(" " + answer + TURN_END)
-        return asked + said, [IGNORED] * len(asked) + said
+        said = self.tokenizer.encode(" " + answer + TURN_END)
+        spots = charmap.spots(answer, [(start - 1, end - 1) for start, end in said.offsets], lines)
+        none = [IGNORED] * len(asked)
+        return asked + said.ids, none + said.ids, [-1] * len(asked) + spots
 
-    def pack(self, prefix: str, chains: list[list[Question]]) -> dict[str, np.ndarray]:
-        """Pack chains of questions behind one prefix."""
+    def pack(self, prefix: str, chains: list[list[Question]], lines: Lines) -> dict[str, np.ndarray]:
+        """Pack chains of questions behind one prefix; `lines` says which visual token shows which character."""
         ids = list(self.encode(prefix))
         labels, segments, positions = [IGNORED] * len(ids), [PREFIX] * len(ids), list(range(len(ids)))
+        image = self.tokenizer.token_to_id(IMAGE)
+        visual, spots = [at for at, token in enumerate(ids) if token == image], [-1] * len(ids)
         start = len(ids)
         for number, chain in enumerate(chains, 1):
             here: list[int] = []
             marks: list[int] = []
+            looks: list[int] = []
             for turn, question in enumerate(chain):
                 text = question.text if turn == 0 else f"\nUser: {question.text}"
-                more, said = self._turn(text, question.answer)
+                more, said, seen = self._turn(text, question.answer, lines)
                 here += more
                 marks += said
+                looks += [visual[token] if token >= 0 else -1 for token in seen]
             ids += here
             labels += marks
+            spots += looks
             segments += [number] * len(here)
             positions += range(start, start + len(here))
-        columns = {"ids": ids, "labels": labels, "segments": segments, "positions": positions}
+        columns = {"ids": ids, "labels": labels, "segments": segments, "positions": positions, "spots": spots}
         return {key: np.array(value, np.int16) for key, value in columns.items()}
 
 
@@ -103,6 +117,8 @@ def make_example(
     cols, rows = page.canvas[0] // pages.TILE, page.canvas[1] // pages.TILE
     patches, cells = charmap.targets(page)
     tiles = pages.cut(pages.to_canvas(page.image)) if draw else np.zeros((0, 96, 96, 3), np.uint8)
+    lines = charmap.places(page) if split else []
+    ordinals = charmap.ordinals(lines, cells.shape[0] * TOKENS)
     cells = np.concatenate([cells, np.zeros_like(cells[:1])])
     if not split:
         rows = cols = 0
@@ -110,8 +126,10 @@ def make_example(
         small = page.image.convert("RGB").resize(first, pages.Image.Resampling.LANCZOS)
         small = small.resize((pages.TILE, pages.TILE), pages.Image.Resampling.LANCZOS)
         tiles, cells, patches = np.asarray(small)[None], cells[-1:], patches[:0]
-    columns = packer.pack(f"{START}User:" + image_text(rows, cols), _chains(list(page.questions), rng, most))
-    return Example(**columns, cells=cells.astype(np.uint8), patches=patches.astype(np.uint8), tiles=tiles)
+    ordinals = np.resize(np.append(ordinals, np.zeros(TOKENS, np.uint8)), cells.shape[0] * TOKENS)
+    columns = packer.pack(f"{START}User:" + image_text(rows, cols), _chains(list(page.questions), rng, most), lines)
+    told = {"cells": cells.astype(np.uint8), "patches": patches.astype(np.uint8), "ordinals": ordinals}
+    return Example(**columns, **told, tiles=tiles)
 
 
 def collate(examples: list[Example], pad: int) -> dict[str, torch.Tensor]:
@@ -120,10 +138,12 @@ def collate(examples: list[Example], pad: int) -> dict[str, torch.Tensor]:
     shape = (len(examples), longest)
     ids, labels = np.full(shape, pad, np.int64), np.full(shape, IGNORED, np.int64)
     segments, positions = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
+    spots = np.full(shape, -1, np.int64)
     for row, example in enumerate(examples):
         count = len(example.ids)
         ids[row, :count], labels[row, :count] = example.ids, example.labels
         segments[row, :count], positions[row, :count] = example.segments, example.positions
+        spots[row, :count] = example.spots
     seg = torch.from_numpy(segments)
     seen = (seg[:, :, None] == seg[:, None, :]) | (seg[:, None, :] == PREFIX)
     seen &= torch.ones(longest, longest, dtype=torch.bool).tril()
@@ -132,6 +152,8 @@ def collate(examples: list[Example], pad: int) -> dict[str, torch.Tensor]:
         "labels": torch.from_numpy(labels),
         "positions": torch.from_numpy(positions),
         "seen": seen[:, None],
+        "spots": torch.from_numpy(spots),
+        "ordinals": torch.from_numpy(np.concatenate([e.ordinals for e in examples]).astype(np.int64)),
         "cells": torch.from_numpy(np.concatenate([e.cells for e in examples]).astype(np.int64)),
         "patches": torch.from_numpy(np.concatenate([e.patches for e in examples]).astype(np.int64)),
         "tiles": torch.from_numpy(np.concatenate([e.tiles for e in examples])),

@@ -37,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Glyph:
-    """One printed character: its box on the canvas, in pixels after the processor's resizes, and its line's middle."""
+    """One printed character: its box on the canvas, in pixels after the processor's resizes, and its line."""
 
     char: str
     left: float
@@ -45,6 +45,7 @@ class Glyph:
     right: float
     bottom: float
     middle: float
+    line: int
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,9 @@ def put(sheet: Sheet, text: str, left: float, baseline: float, size: int, font: 
     sheet.lines.append(Line(text, left, baseline, size, font, ink or sheet.ink))
 
 
-def _glyphs_of(line: Line, sheet: Sheet) -> list[Glyph]:
+def _glyphs_of(number: int, sheet: Sheet) -> list[Glyph]:
     """Find where the characters of a line end up on the canvas, tilt included."""
+    line = sheet.lines[number]
     font = load_font(line.font, line.size)
     wide, high = canvas_size(sheet.width, sheet.height)[1]
     sx, sy = wide / sheet.width, high / sheet.height
@@ -191,7 +193,7 @@ def _glyphs_of(line: Line, sheet: Sheet) -> list[Glyph]:
         x, y = cos * dx + sin * dy + sheet.width / 2, -sin * dx + cos * dy + sheet.height / 2
         hw, hh = (x1 - x0) / 2, (y1 - y0) / 2
         middle = -sin * dx + cos * (line.baseline - rise - sheet.height / 2) + sheet.height / 2
-        found.append(Glyph(char, (x - hw) * sx, (y - hh) * sy, (x + hw) * sx, (y + hh) * sy, middle * sy))
+        found.append(Glyph(char, (x - hw) * sx, (y - hh) * sy, (x + hw) * sx, (y + hh) * sy, middle * sy, number))
     return found
 
 
@@ -221,6 +223,6 @@ def _draw(sheet: Sheet) -> Image.Image:
 
 def finish(sheet: Sheet, draw: bool = True) -> Page:
     """Turn a sheet into a page; without drawing only the character positions are made."""
-    glyphs = [glyph for line in sheet.lines for glyph in _glyphs_of(line, sheet)]
+    glyphs = [glyph for number in range(len(sheet.lines)) for glyph in _glyphs_of(number, sheet)]
     canvas = canvas_size(sheet.width, sheet.height)[1]
     return Page(_draw(sheet) if draw else None, canvas, tuple(glyphs), tuple(sheet.questions), sheet.layout)

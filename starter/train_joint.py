@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import feed
-from .charmap import CLASSES
+from .charmap import CLASSES, MOST
 from .codes import Codebook
 from .dialogs import Example, Packer, collate, make_example
 from .make_tokenizer import make_processor, special_ids
@@ -31,6 +31,7 @@ def build(ids: dict[str, int], rate: float, frozen: bool) -> tuple[nn.Module, di
         "connector": model.model.connector,
         "text": model.model.text_model,
         "reader": nn.Linear(HIDDEN, CLASSES),
+        "counter": nn.Linear(HIDDEN, MOST),
     }
     trainer = Trainer(modules, rate)
     if frozen:
@@ -62,18 +63,18 @@ def visual_tokens(
 
 def step_losses(
     model: nn.Module, modules: dict, examples: list[Example], pad: int, rng: np.random.Generator | None
-) -> tuple[torch.Tensor, torch.Tensor, dict, torch.Tensor]:
-    """Return the answers' loss, the tower's own loss, the batch and which answer tokens are right."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict, torch.Tensor]:
+    """Return the losses of the answers, of keeping one's place and of the tower, the batch and the right tokens."""
     batch = collate(examples, pad)
     pixels = feed.to_pixels(batch["tiles"].numpy())
     pixels = (feed.recolour(pixels, rng) if rng else pixels).to(torch.bfloat16)
     inked = (batch["cells"] > 0).any(2).any(1)
     hidden, tokens = visual_tokens(model, pixels, inked, "vision" not in modules)
-    loss, right = text_loss(model, batch, tokens.flatten(0, 1))
+    loss, place, right = text_loss(model, batch, tokens.flatten(0, 1), modules["counter"])
     tiles = torch.tensor([index < len(e.tiles) - 1 for e in examples for index in range(len(e.tiles))])
     patches = batch["patches"][inked[tiles]]
     under = F.cross_entropy(modules["reader"](hidden).float().flatten(0, 1), patches.flatten())
-    return loss, under, batch, right
+    return loss, place, under, batch, right
 
 
 @torch.no_grad()
@@ -109,6 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop by the clock; the rate falls over the last third")
     parser.add_argument("--decay", type=int, default=800)
     parser.add_argument("--tower-weight", type=float, default=0.5)
+    parser.add_argument("--place-weight", type=float, default=0.3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=50)
     return parser.parse_args()
@@ -139,11 +141,11 @@ def main() -> None:
     while done < options.steps and spent < 1.0:
         if options.minutes:
             spent = (time.time() - start) / 60 / options.minutes
-        loss, own, batch, right = step_losses(model, modules, pool.batch(options.batch, rng), ids["pad"], rng)
-        (loss + options.tower_weight * own).backward()
+        loss, place, own, batch, right = step_losses(model, modules, pool.batch(options.batch, rng), ids["pad"], rng)
+        (loss + options.place_weight * place + options.tower_weight * own).backward()
         trainer.step(min(1.0, (done + 1) / 50, max(0.05, min((options.steps - done) / options.decay, (1 - spent) * 2))))
         done += 1
-        losses.append([loss.item(), own.item()])
+        losses.append([loss.item(), place.item(), own.item()])
         counts = right_answers(batch, right)
         good, total = good + counts[0], total + counts[1]
         if done % options.every == 0:

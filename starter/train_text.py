@@ -14,7 +14,7 @@ from . import charmap, feed
 from .codes import DEVIATION, Codebook
 from .dialogs import collate
 from .make_tokenizer import make_processor, special_ids
-from .model import fast_attention, make_config, make_model, text_loss
+from .model import HIDDEN, fast_attention, make_config, make_model, text_loss
 from .optim import Trainer
 
 
@@ -49,8 +49,8 @@ def right_answers(batch: dict, right: torch.Tensor) -> tuple[int, int]:
     return int((wrong == 0).sum()), len(wrong)
 
 
-def main() -> None:
-    """Train until the given number of steps; resumes where the state file ends."""
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
@@ -61,13 +61,19 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="begin with the weights of another state file")
     parser.add_argument("--shared", type=Path, help="state file whose character embeddings are part of the code")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train until the given number of steps; resumes where the state file ends."""
+    options = parse()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     ids = special_ids(make_processor().tokenizer)
     model = make_model(make_config(ids))
     fast_attention(model)
-    trainer = Trainer({"text": model.model.text_model}, options.rate)
+    counter = torch.nn.Linear(HIDDEN, charmap.MOST)
+    trainer = Trainer({"text": model.model.text_model, "counter": counter}, options.rate)
     model.lm_head.to(torch.bfloat16)
     model.lm_head.weight = model.model.text_model.embed_tokens.weight
     state_file, done, seconds = options.work / "text.pt", 0, 0.0
@@ -84,8 +90,8 @@ def main() -> None:
     while done < options.steps:
         batch = collate(pool.batch(options.batch, rng), ids["pad"])
         visual = coded(book, batch["cells"], options.spoil).flatten(0, 1)
-        loss, right = text_loss(model, batch, visual)
-        loss.backward()
+        loss, place, right = text_loss(model, batch, visual, counter)
+        (loss + 0.3 * place).backward()
         trainer.step(min(1.0, (done + 1) / 100, max(0.1, (options.steps - done) / options.decay)))
         done += 1
         losses.append(loss.item())
