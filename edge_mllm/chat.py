@@ -15,7 +15,7 @@ from edge_mllm.chat_state import ChatState, pack_chat, unpack_chat
 from edge_mllm.decoders.protocol import DecoderState
 from edge_mllm.errors import ChatFileError, EdgeMLLMError
 from edge_mllm.image import Picture
-from edge_mllm.pictures import PicturePart, prepare_pictures
+from edge_mllm.pictures import ConversationPicture
 from edge_mllm.pipeline import Conversation
 from edge_mllm.request import Request, assistant_message, user_message
 
@@ -29,7 +29,7 @@ class Chat:
     def __init__(self, model: Model, *, system: str | None = None) -> None:
         self._model = model
         self._messages: list[dict[str, Any]] = []
-        self._pictures: list[PicturePart] = []
+        self._pictures: list[ConversationPicture] = []
         if system is not None:
             self._messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
 
@@ -62,7 +62,7 @@ class Chat:
         request = request or Request()
         watch = self._model.start_watch()
         with watch.stage("preprocess"):
-            new = prepare_pictures(images, self._model.spec, request.budget)
+            new = self._model.reader.pictures(images, request.budget)
         messages = [*self._messages, user_message(prompt, len(new))]
         pictures = [*self._pictures, *new]
         pieces = self._model.pipeline.respond(Conversation(messages, pictures), request, watch, keep_any=True)
@@ -97,7 +97,7 @@ class Chat:
         return chat
 
     def _remember(
-        self, pieces: Iterator[Piece], messages: list[dict[str, Any]], pictures: list[PicturePart]
+        self, pieces: Iterator[Piece], messages: list[dict[str, Any]], pictures: list[ConversationPicture]
     ) -> Iterator[Piece]:
         texts: list[str] = []
         try:

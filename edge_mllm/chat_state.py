@@ -14,7 +14,7 @@ from edge_mllm.cells import Key
 from edge_mllm.chat_file import ChatFile
 from edge_mllm.chat_template import Message
 from edge_mllm.decoders.protocol import DecoderState
-from edge_mllm.pictures import PictureOrigin, PicturePart
+from edge_mllm.pictures import ConversationPicture, PictureOrigin, PicturePart
 from edge_mllm.tilers import Tiler
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
@@ -24,7 +24,7 @@ class ChatState:
     """Everything a chat needs to go on."""
 
     messages: Sequence[Message]
-    pictures: Sequence[PicturePart]
+    pictures: Sequence[ConversationPicture]
     keys: Sequence[Key]
     """One for each cell of ``state``."""
     state: DecoderState
@@ -43,7 +43,7 @@ def pack_chat(chat: ChatState) -> tuple[dict[str, Any], dict[str, npt.NDArray[An
         cells[index] = digests.index(key[0]), key[1]
     head = {
         "messages": list(chat.messages),
-        "pictures": [_picture_head(each.origin) for each in chat.pictures],
+        "pictures": [_picture_head(each.origin) for each in chat.pictures if isinstance(each, PicturePart)],
         "digests": [digest.hex() for digest in digests],
     }
     arrays = {"cells": cells, "after": chat.state.after}

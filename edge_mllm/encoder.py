@@ -5,21 +5,42 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_mllm.bundle import BundleSpec
+import numpy.typing as npt
+
 from edge_mllm.decoders.protocol import FloatArray
 from edge_mllm.timings import EmbeddingSource, Stopwatch
-from edge_mllm.vision import Progress, VisionTower
-from edge_mllm.vision_cache import VisionCache, tower_digest
+from edge_mllm.vision import Encoded, Progress
+from edge_mllm.vision_cache import VisionCache
 
 if TYPE_CHECKING:
-    from edge_mllm.pictures import PicturePart
+    from edge_mllm.pictures import ConversationPicture
 
 _MOST_PREPARED = 8
+
+
+class Tower(Protocol):
+    """A vision tower with its projector, loaded on first use."""
+
+    n_embd: int
+
+    def load(self) -> None:
+        """Load it now; does nothing when it is there."""
+        ...
+
+    def encode(
+        self, pixels: npt.NDArray[Any], progress: Progress | None = None, *, token_grid: tuple[int, int] | None = None
+    ) -> Encoded:
+        """Run it over one picture, given as this kind of tower takes it."""
+        ...
+
+    def close(self) -> None:
+        """Free it; the next :meth:`encode` loads it again."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,18 +58,20 @@ class PictureEncoder:
     Args:
         tower: Loaded when the first picture needs it.
         cache: Looked into before the tower is used.
-        spec: Of the bundle that the tower belongs to.
+        digest: Gives bytes that stand for the tower and the engine that runs it; called with the first picture.
         low_memory: Free the tower with every :meth:`release`.
     """
 
-    def __init__(self, tower: VisionTower, cache: VisionCache, spec: BundleSpec, *, low_memory: bool = False) -> None:
+    def __init__(
+        self, tower: Tower, cache: VisionCache, digest: Callable[[], bytes], *, low_memory: bool = False
+    ) -> None:
         self.tower, self.cache = tower, cache
-        self._spec, self._low_memory = spec, low_memory
+        self._tower_digest, self._low_memory = digest, low_memory
         self._digest = b""
         self._prepared: OrderedDict[bytes, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def embed(self, picture: PicturePart, watch: Stopwatch) -> Embedded:
+    def embed(self, picture: ConversationPicture, watch: Stopwatch) -> Embedded:
         """Embeddings of a picture: prepared before, from the cache, or from the tower.
 
         Waiting for another thread that is encoding counts as the tower's time.
@@ -64,7 +87,7 @@ class PictureEncoder:
                 return Embedded(rows, "prepared")
             return self._embed(key, picture, watch)
 
-    def prepare(self, picture: PicturePart, watch: Stopwatch, progress: Progress) -> None:
+    def prepare(self, picture: ConversationPicture, watch: Stopwatch, progress: Progress) -> None:
         """Make the embeddings of a picture now; the next :meth:`embed` of it hands them out, whatever the cache keeps.
 
         Args:
@@ -91,8 +114,8 @@ class PictureEncoder:
             self.tower.close()
             self._prepared.clear()
 
-    def _key(self, picture: PicturePart) -> bytes:
-        self._digest = self._digest or tower_digest(self._spec)
+    def _key(self, picture: ConversationPicture) -> bytes:
+        self._digest = self._digest or self._tower_digest()
         return hashlib.sha256(self._digest + picture.digest).digest()
 
     @contextmanager
@@ -105,16 +128,18 @@ class PictureEncoder:
         finally:
             self._lock.release()
 
-    def _embed(self, key: bytes, picture: PicturePart, watch: Stopwatch, progress: Progress | None = None) -> Embedded:
+    def _embed(
+        self, key: bytes, picture: ConversationPicture, watch: Stopwatch, progress: Progress | None = None
+    ) -> Embedded:
         with watch.stage("preprocess"):
             found = self.cache.get(key, (picture.tokens, self.tower.n_embd))
             if found is not None:
                 return Embedded(*found)
-            tiles = picture.cut()
+            pixels = picture.tower_input()
         with watch.stage("load"):
             self.tower.load()
         with watch.stage("vision"):
-            rows = self.tower.encode(tiles.pixels, progress, token_grid=picture.plan.token_grid).rows
+            rows = self.tower.encode(pixels, progress, token_grid=picture.token_grid).rows
         with watch.stage("preprocess"):
             self.cache.put(key, rows)
         return Embedded(rows, "tower")

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edge_mllm.answer import FinishReason
 from edge_mllm.decoders.protocol import FloatArray
 from edge_mllm.sampling import Sampler
-from edge_mllm.stream_text import StopStrings, TextStream
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from edge_mllm.stream_text import StopStrings, TextStream, TokenDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +35,7 @@ def decode(
     logits: FloatArray,
     append: Callable[[int], FloatArray],
     sampler: Sampler,
-    tokenizer: Tokenizer,
+    tokenizer: TokenDecoder,
     ending: Ending,
 ) -> Iterator[Step]:
     """Generate tokens.

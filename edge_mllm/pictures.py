@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from edge_mllm.encoder import PictureEncoder
 from edge_mllm.image import Picture, RgbArray, load_rgb
 from edge_mllm.tile_plan import TilePlan, plan_tiles
 from edge_mllm.tilers import Tiler
-from edge_mllm.tiling import Preprocessed, cut_tiles
+from edge_mllm.tiling import cut_tiles
 from edge_mllm.timings import EmbeddingSource, ImageUsage, Stopwatch
 from edge_mllm.vision_cache import picture_digest
 
@@ -32,8 +33,70 @@ class PictureOrigin:
     """The one in force, which a budget may have made coarser than the model's own."""
 
 
-class PicturePart:
-    """One picture with the tiling chosen for it. After encoding, only its embeddings are kept."""
+class ConversationPicture(ABC):
+    """One picture of a conversation. After encoding, only its embeddings are kept."""
+
+    def __init__(self, digest: bytes, *, rgb: RgbArray | None, rows: FloatArray | None) -> None:
+        """Keep one picture; either its pixels or its embeddings are there.
+
+        Args:
+            digest: Equal for two pictures exactly when their pixels and what is done to them are.
+            rgb: uint8 [height, width, 3].
+            rows: Embeddings float32 [tokens, n_embd].
+        """
+        self.digest = digest
+        self.source: EmbeddingSource = "tower"
+        """Where the embeddings came from when they were last asked for."""
+        self._rgb, self._embeddings = rgb, rows
+
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """Visual tokens."""
+
+    @property
+    @abstractmethod
+    def usage(self) -> ImageUsage:
+        """Size, tiles and tokens."""
+
+    @property
+    @abstractmethod
+    def token_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of visual tokens, for 2-D position schemes."""
+
+    @abstractmethod
+    def tower_input(self) -> npt.NDArray[Any]:
+        """What the tower gets. Not to be called once there are embeddings."""
+
+    @property
+    def content(self) -> npt.NDArray[Any]:
+        """Its embeddings float32 [tokens, n_embd], or its pixels uint8 [height, width, 3] where there are none yet."""
+        return self._rgb if self._embeddings is None and self._rgb is not None else np.asarray(self._embeddings)
+
+    @property
+    def rgb(self) -> RgbArray:
+        """Its pixels uint8 [height, width, 3]; there until it is encoded."""
+        assert self._rgb is not None  # noqa: S101  (kept until there are embeddings)
+        return self._rgb
+
+    def embeddings(self, encoder: PictureEncoder, watch: Stopwatch) -> FloatArray:
+        """Visual embeddings float32 [tokens, n_embd], read-only; computed once."""
+        if self._embeddings is None:
+            embedded = encoder.embed(self, watch)
+            self._embeddings, self.source = embedded.rows, embedded.source
+            self._rgb = None
+        else:
+            self.source = "memory"
+        return self._embeddings
+
+    def no_embeddings(self, n_embd: int) -> FloatArray:
+        """Zeros float32 [tokens, n_embd] without memory, for a picture whose keys and values the decoder has."""
+        self.source = "kv"
+        return np.broadcast_to(np.float32(0), (self.tokens, n_embd))
+
+
+class PicturePart(ConversationPicture):
+    """One picture with the tiling chosen for it."""
 
     def __init__(
         self, origin: PictureOrigin, spec: BundleSpec, *, rgb: RgbArray | None, rows: FloatArray | None
@@ -46,16 +109,12 @@ class PicturePart:
             rgb: uint8 [height, width, 3].
             rows: Embeddings float32 [tokens, n_embd].
         """
+        super().__init__(origin.digest, rgb=rgb, rows=rows)
         tiler, width, height = origin.tiler, origin.width, origin.height
         self.origin = origin
         self.plan: TilePlan = plan_tiles(width, height, tiler)
-        self.digest = origin.digest
-        """Equal for two pictures exactly when their pixels and their tiling are."""
         self.reduced = self.plan != plan_tiles(width, height, spec.image.tiler)
         """Whether it is tiled more coarsely than the model does by itself."""
-        self.source: EmbeddingSource = "tower"
-        """Where the embeddings came from when they were last asked for."""
-        self._rgb, self._embeddings = rgb, rows
         self._spec = spec
 
     @staticmethod
@@ -64,11 +123,6 @@ class PicturePart:
         height, width = rgb.shape[:2]
         digest = picture_digest(rgb, spec.image, spec.vision, tiler)
         return PicturePart(PictureOrigin(width, height, digest, tiler), spec, rgb=rgb, rows=None)
-
-    @property
-    def content(self) -> npt.NDArray[Any]:
-        """Its embeddings float32 [tokens, n_embd], or its pixels uint8 [height, width, 3] where there are none yet."""
-        return self._rgb if self._embeddings is None and self._rgb is not None else np.asarray(self._embeddings)
 
     @property
     def tokens(self) -> int:
@@ -87,25 +141,14 @@ class PicturePart:
             source=self.source,
         )
 
-    def embeddings(self, encoder: PictureEncoder, watch: Stopwatch) -> FloatArray:
-        """Visual embeddings float32 [tokens, n_embd], read-only; computed once."""
-        if self._embeddings is None:
-            embedded = encoder.embed(self, watch)
-            self._embeddings, self.source = embedded.rows, embedded.source
-            self._rgb = None
-        else:
-            self.source = "memory"
-        return self._embeddings
+    @property
+    def token_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of visual tokens, where the picture is not tiled."""
+        return self.plan.token_grid
 
-    def no_embeddings(self, n_embd: int) -> FloatArray:
-        """Zeros float32 [tokens, n_embd] without memory, for a picture whose keys and values the decoder has."""
-        self.source = "kv"
-        return np.broadcast_to(np.float32(0), (self.tokens, n_embd))
-
-    def cut(self) -> Preprocessed:
-        """What the tower gets. Not to be called once there are embeddings."""
-        assert self._rgb is not None  # noqa: S101  (kept until there are embeddings)
-        return cut_tiles(self._rgb, self._spec.image, self._spec.vision, tiler=self.origin.tiler)
+    def tower_input(self) -> FloatArray:
+        """Tiles float32 [tiles, 3, tile height, tile width] or packed patches [patches, values of a patch]."""
+        return cut_tiles(self.rgb, self._spec.image, self._spec.vision, tiler=self.origin.tiler).pixels
 
 
 def prepare_pictures(pictures: Sequence[Picture], spec: BundleSpec, budget: ImageBudget) -> list[PicturePart]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edge_mllm.answer import Answer, FinishReason, Piece
 from edge_mllm.answer_plan import AnswerPlan, ImagePlan, MeasuredRates
 from edge_mllm.bundle import Engine
-from edge_mllm.bundle_files import OpenBundle
 from edge_mllm.cells import CellCache, Key, picture_ends, prompt_keys
-from edge_mllm.chat_template import ChatTemplate, Message
+from edge_mllm.chat_template import Message
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray
 from edge_mllm.encoder import PictureEncoder
 from edge_mllm.errors import ContextOverflowError
 from edge_mllm.generate import Ending, decode
-from edge_mllm.json_grammar import JsonGrammars
 from edge_mllm.memory import peak_rss_bytes
-from edge_mllm.pictures import PicturePart
-from edge_mllm.prompt import PromptIds, build_prompt
+from edge_mllm.pictures import ConversationPicture
+from edge_mllm.prompt import PromptIds
+from edge_mllm.reader import Reader
 from edge_mllm.request import Request
 from edge_mllm.sampling import LogitsProcessor, Sampler
 from edge_mllm.splice import splice
@@ -31,7 +31,7 @@ class Conversation:
     """Messages with an item for each picture, and the pictures in the order of those items."""
 
     messages: Sequence[Message]
-    pictures: Sequence[PicturePart]
+    pictures: Sequence[ConversationPicture]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Job:
     """An answer in the making."""
 
     prompt: PromptIds
-    pictures: Sequence[PicturePart]
+    pictures: Sequence[ConversationPicture]
     request: Request
     watch: Stopwatch
     keep_any: bool
@@ -49,15 +49,11 @@ class _Job:
 class Pipeline:
     """Joins the stages; knows what lies in the decoder's cache."""
 
-    def __init__(self, bundle: OpenBundle, engine: Engine, encoder: PictureEncoder, decoder: Decoder) -> None:
-        self._spec, self._engine = bundle.spec, engine
+    def __init__(self, reader: Reader, engine: Engine, encoder: PictureEncoder, decoder: Decoder) -> None:
+        self._reader, self._engine = reader, engine
         self._encoder, self._decoder = encoder, decoder
-        self._tokenizer = bundle.tokenizer()
-        self._template = ChatTemplate(bundle.chat_template())
         self._cells = CellCache(decoder)
         self.rates = MeasuredRates()
-        prompt = self._spec.prompt
-        self._grammars = JsonGrammars(bundle.file("tokenizer"), self._spec.decoder.n_vocab, prompt.stop_token_ids)
 
     def prompt(self, conversation: Conversation) -> PromptIds:
         """Render and tokenise a conversation.
@@ -65,8 +61,7 @@ class Pipeline:
         Raises:
             PromptError: The model's template refuses the messages.
         """
-        plans = [picture.plan for picture in conversation.pictures]
-        return build_prompt(conversation.messages, plans, self._spec, self._tokenizer, self._template)
+        return self._reader.prompt(conversation.messages, conversation.pictures)
 
     def plan(self, conversation: Conversation, max_new_tokens: int) -> AnswerPlan:
         """What an answer will take; nothing is encoded.
@@ -77,15 +72,13 @@ class Pipeline:
         prompt = self.prompt(conversation)
         count, context, cell = len(prompt.ids), self._decoder.n_ctx, self._decoder.cell_bytes
         usages = [picture.usage for picture in conversation.pictures]
-        decoder = ("decoder_onnx", "decoder_onnx_data", "embeddings") if self._engine == "onnx" else ("decoder_gguf",)
-        parts = [*decoder, "vision"] if usages else decoder
         return AnswerPlan(
             images=tuple(ImagePlan.of(each) for each in usages),
             prompt_tokens=count,
             image_tokens=prompt.image_tokens,
             context=context,
             fits=count + 1 <= context,
-            file_bytes=sum(self._spec.parts[name].bytes for name in parts if name in self._spec.parts),
+            file_bytes=self._reader.weight_bytes(pictures=bool(usages)),
             cache_bytes=None if cell is None else cell * min(context, count + max_new_tokens),
             vision_s=self.rates.vision_s(usages),
             prefill_s=self.rates.prefill_s(count),
@@ -116,7 +109,7 @@ class Pipeline:
             raise ContextOverflowError(needed, self._decoder.n_ctx, prompt.image_tokens)
         processors = request.processors
         if request.json_schema is not None:
-            processors = (self._grammars.mask(request.json_schema, watch), *processors)
+            processors = (self._reader.grammar(request.json_schema, watch), *processors)
         return self._pieces(_Job(prompt, conversation.pictures, request, watch, keep_any, processors))
 
     def saved(self, conversation: Conversation) -> tuple[Sequence[Key], DecoderState]:
@@ -138,12 +131,13 @@ class Pipeline:
         request = job.request
         ending = Ending(
             max_new_tokens=min(request.max_new_tokens, self._decoder.n_ctx - len(job.prompt.ids)),
-            token_ids=frozenset() if request.ignore_eos else frozenset(self._spec.prompt.stop_token_ids),
+            token_ids=frozenset() if request.ignore_eos else frozenset(self._reader.stop_token_ids),
             strings=request.stop,
         )
         sampler = Sampler(request.sampling, prompt=job.prompt.ids.tolist(), processors=job.processors)
         texts: list[str] = []
-        for step in decode(logits, lambda token: self._cells.step(ticket, token), sampler, self._tokenizer, ending):
+        append = partial(self._cells.step, ticket)
+        for step in decode(logits, append, sampler, self._reader.tokenizer, ending):
             job.watch.token()
             texts.append(step.text)
             finish = step.finish_reason
@@ -160,14 +154,14 @@ class Pipeline:
         keys = prompt_keys(job.prompt, [picture.digest for picture in job.pictures])
         borders = picture_ends(job.prompt)
         ticket, kept = self._cells.begin(keys, None if job.keep_any else borders)
-        n_embd = self._spec.decoder.n_embd
+        n_embd = self._decoder.n_embd
         embeddings = [
             picture.embeddings(self._encoder, job.watch)
             if end > kept
             else picture.no_embeddings(n_embd)  # its cells are kept
             for picture, end in zip(job.pictures, borders, strict=True)
         ]
-        segments = splice(job.prompt, embeddings, n_embd, [picture.plan.token_grid for picture in job.pictures])
+        segments = splice(job.prompt, embeddings, n_embd, [picture.token_grid for picture in job.pictures])
         self._encoder.release()
         if isinstance(self._decoder, LazyDecoder):
             with job.watch.stage("load"):
@@ -192,7 +186,7 @@ class Pipeline:
             images=tuple(picture.usage for picture in job.pictures),
             timings=job.watch.timings(),
             peak_rss_bytes=peak_rss_bytes(),
-            model=self._spec.name,
+            model=self._reader.name,
             engine=self._engine,
         )
         self.rates.learn(answer)

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 from edge_mllm.budget import ImageBudget
-from edge_mllm.bundle import BundleSpec
 from edge_mllm.encoder import PictureEncoder
 from edge_mllm.errors import EdgeMLLMError
 from edge_mllm.image import Picture
-from edge_mllm.pictures import prepare_pictures
+from edge_mllm.reader import Reader
 from edge_mllm.timings import Stopwatch
 
 _log = logging.getLogger(__name__)
@@ -79,8 +78,8 @@ class Preparation:
 class Preparations:
     """All background work of one model."""
 
-    def __init__(self, encoder: PictureEncoder, spec: BundleSpec) -> None:
-        self._encoder, self._spec = encoder, spec
+    def __init__(self, encoder: PictureEncoder, reader: Reader) -> None:
+        self._encoder, self._reader = encoder, reader
         self._running: list[Preparation] = []
 
     def start(self, pictures: Sequence[Picture], budget: ImageBudget) -> Preparation:
@@ -88,7 +87,7 @@ class Preparations:
         pictures = list(pictures)
 
         def work(preparation: Preparation) -> None:
-            for part in prepare_pictures(pictures, self._spec, budget):
+            for part in self._reader.pictures(pictures, budget):
                 preparation.check()
                 self._encoder.prepare(part, Stopwatch(), preparation.check)
             self._encoder.release()

@@ -14,16 +14,15 @@ import numpy.typing as npt
 from edge_mllm.answer import Answer, Piece, last_answer
 from edge_mllm.answer_plan import AnswerPlan
 from edge_mllm.budget import Detail, ImageBudget
-from edge_mllm.bundle import BundleSpec, Engine
-from edge_mllm.bundle_files import OpenBundle, open_bundle
-from edge_mllm.decoders.protocol import Decoder, FloatArray
-from edge_mllm.decoders.select import cache_binding, choose_engine, open_decoder
+from edge_mllm.bundle import BundleSpec
+from edge_mllm.bundle_files import open_bundle
+from edge_mllm.components import Components, bundle_components
+from edge_mllm.decoders.protocol import FloatArray
+from edge_mllm.decoders.select import choose_engine
 from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.embedding_store import EmbeddingStore
-from edge_mllm.encoder import PictureEncoder
-from edge_mllm.errors import ModelNotFoundError
+from edge_mllm.errors import EngineError, ModelNotFoundError
 from edge_mllm.image import Picture, load_rgb
-from edge_mllm.pictures import prepare_pictures
 from edge_mllm.pipeline import Conversation, Pipeline
 from edge_mllm.preparation import Preparation, Preparations
 from edge_mllm.request import Request, question_messages, user_message
@@ -31,7 +30,6 @@ from edge_mllm.sampling import SamplingOptions
 from edge_mllm.threads import default_threads
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm.timings import Stopwatch
-from edge_mllm.vision import VisionTower
 from edge_mllm.vision_cache import DEFAULT_BYTES, VisionCache
 
 if TYPE_CHECKING:
@@ -83,7 +81,8 @@ def load(  # noqa: PLR0913  (every option by its own name)
     store = None if cache_dir is None else EmbeddingStore(Path(cache_dir))
     cache = VisionCache(max_bytes=cache_bytes, store=store)
     bundle = open_bundle(starter_bundle() if path is None else path, check_hashes=check_hashes)
-    return Model(bundle, choose_engine(bundle, engine), settings, cache=cache, low_memory=low_memory, started=start)
+    parts = bundle_components(bundle, choose_engine(bundle, engine), settings, cache, low_memory=low_memory)
+    return Model(parts, threads=settings.threads, load_s=time.perf_counter() - start)
 
 
 def starter_bundle() -> Path:
@@ -103,39 +102,37 @@ def starter_bundle() -> Path:
 class Model:
     """A tower and a decoder, ready to answer. One answer at a time; not for use from several threads at once."""
 
-    def __init__(
-        self,
-        bundle: OpenBundle,
-        engine: Engine,
-        settings: DecoderSettings,
-        *,
-        cache: VisionCache | None = None,
-        low_memory: bool = False,
-        started: float | None = None,
-    ) -> None:
-        """Open the decoder and the tokenizer; the tower is loaded when the first picture needs it.
+    def __init__(self, parts: Components, *, threads: int, load_s: float = 0.0) -> None:
+        """Join the pieces; the tower is loaded when the first picture needs it.
 
         Args:
-            bundle: An opened bundle.
-            engine: Which decoder of it to run.
-            settings: For the decoder; its threads also serve the tower.
-            cache: For visual embeddings; None is one of the default size in memory.
-            low_memory: Do not keep tower and decoder in memory together where that can be avoided.
-            started: ``time.perf_counter()`` when loading began, so that opening the bundle counts as loading.
+            parts: Of one model.
+            threads: Of tower and decoder.
+            load_s: What loading took so far.
         """
-        start = time.perf_counter() if started is None else started
-        self.spec: BundleSpec = bundle.spec
-        self.engine: Engine = engine
-        self.path = bundle.path
-        self.threads, self._settings = settings.threads, settings
-        spec = bundle.spec
-        self._tower = VisionTower(bundle.file("vision"), spec.vision, spec.decoder.n_embd, threads=settings.threads)
-        cache = VisionCache() if cache is None else cache
-        self._encoder = PictureEncoder(self._tower, cache, spec, low_memory=low_memory)
-        self._preparations = Preparations(self._encoder, spec)
-        self.decoder: Decoder = open_decoder(bundle, engine, settings, lazy=low_memory)
-        self.pipeline = Pipeline(bundle, engine, self._encoder, self.decoder)
-        self._load_s = time.perf_counter() - start
+        self._parts = parts
+        self.path, self.engine, self.threads = parts.path, parts.engine, threads
+        self.reader, self.decoder = parts.reader, parts.decoder
+        self._tower, self._encoder = parts.tower, parts.encoder
+        self._preparations = Preparations(parts.encoder, parts.reader)
+        self.pipeline = Pipeline(parts.reader, parts.engine, parts.encoder, parts.decoder)
+        self._load_s = load_s
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.reader.name
+
+    @property
+    def spec(self) -> BundleSpec:
+        """How the model reads pictures and prompts.
+
+        Raises:
+            EngineError: The layout of the model's files does not say.
+        """
+        if self._parts.spec is None:
+            raise EngineError(f"'{self.name}' is no bundle: how its pictures are cut is known to its engine alone")
+        return self._parts.spec
 
     def generate(  # noqa: PLR0913  (the front door: every option by its own name)
         self,
@@ -212,7 +209,7 @@ class Model:
         messages = question_messages(prompt, len(images), system)
         watch = self.start_watch()
         with watch.stage("preprocess"):
-            parts = prepare_pictures(images, self.spec, request.budget)
+            parts = self.reader.pictures(images, request.budget)
         return self.pipeline.respond(Conversation(messages, parts), request, watch)
 
     def chat(self, *, system: str | None = None) -> Chat:
@@ -237,7 +234,7 @@ class Model:
             ImageError: A picture cannot be used.
             PromptError: The image budget cannot be kept, or the model's template refuses the messages.
         """
-        parts = prepare_pictures(images, self.spec, ImageBudget(detail=detail, max_image_tokens=max_image_tokens))
+        parts = self.reader.pictures(images, ImageBudget(detail=detail, max_image_tokens=max_image_tokens))
         messages = question_messages(prompt, len(parts), system)
         return self.pipeline.plan(Conversation(messages, parts), max_new_tokens)
 
@@ -253,7 +250,7 @@ class Model:
 
     def binding(self) -> dict[str, str]:
         """What the bits of the decoder's cache depend on: bundle, engine, its version, settings, machine."""
-        return cache_binding(self.path, self.engine, self._settings)
+        return self._parts.binding()
 
     def prepare(
         self,
@@ -277,12 +274,12 @@ class Model:
 
     def encode(self, picture: Picture) -> FloatArray:
         """Visual embeddings float32 [tokens, n_embd], tile after tile."""
-        prepared = self.preprocess(picture)
-        return self._tower.encode(prepared.pixels, token_grid=prepared.plan.token_grid).rows
+        (part,) = self.reader.pictures([picture], ImageBudget())
+        return self._tower.encode(part.tower_input(), token_grid=part.token_grid).rows
 
     def prompt_ids(self, prompt: str, images: Sequence[Picture] = ()) -> npt.NDArray[np.int64]:
         """Token ids int64 [n] of a prompt with pictures, the image token repeated once per visual token."""
-        parts = prepare_pictures(images, self.spec, ImageBudget())
+        parts = self.reader.pictures(images, ImageBudget())
         return self.pipeline.prompt(Conversation([user_message(prompt, len(images))], parts)).ids
 
     def load_tower(self) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from edge_mllm.errors import SettingError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 _REPLACEMENT = "\ufffd"
 _LONGEST_CHARACTER = 4
 """Bytes of the longest UTF-8 character, and so the most tokens that one character can be spread over."""
+
+
+class TokenDecoder(Protocol):
+    """What turns token ids into text; ``tokenizers.Tokenizer`` is one."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of tokens, without special ones; bytes that are no whole character read as U+FFFD."""
+        ...
 
 
 class TextStream:
@@ -24,7 +29,7 @@ class TextStream:
     servers).
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: TokenDecoder) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []
         self._given = 0

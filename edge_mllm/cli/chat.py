@@ -68,7 +68,7 @@ def chat(
     )
     with loading as loaded:
         if sys.stdin.isatty():
-            typer.echo(f"{loaded.spec.name} on {loaded.engine}: {_HELP}", err=True)
+            typer.echo(f"{loaded.name} on {loaded.engine}: {_HELP}", err=True)
 
         def prepare(pictures: list[Path]) -> None:
             loaded.prepare(*pictures, detail=detail.value, max_image_tokens=max_image_tokens)

@@ -12,7 +12,6 @@ from edge_mllm.errors import ContextOverflowError
 from edge_mllm.eval.answerer import Reply
 from edge_mllm.eval.fingerprint import model_sha256
 from edge_mllm.eval.options import Forced, IntArray, mean_logprob, option_ids
-from edge_mllm.pictures import prepare_pictures
 from edge_mllm.pipeline import Conversation
 from edge_mllm.request import Request, assistant_message, user_message
 
@@ -29,7 +28,7 @@ class BundleAnswerer:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.name = model.spec.name
+        self.name = model.name
         self.engine: str = model.engine
         self.sha256 = model_sha256(model.path)
 
@@ -44,10 +43,10 @@ class BundleAnswerer:
 
         The pictures are encoded once and their part of the cache is kept from option to option.
         """
-        parts = prepare_pictures(list(images), self._model.spec, ImageBudget())
+        parts = self._model.reader.pictures(list(images), ImageBudget())
         messages = [user_message(question, len(parts))]
         prompt = self._model.pipeline.prompt(Conversation(messages, parts)).ids
-        stop = self._model.spec.prompt.stop_token_ids
+        stop = self._model.reader.stop_token_ids
         logprobs = []
         for option in options:
             answered = self._model.pipeline.prompt(Conversation([*messages, assistant_message(option)], parts)).ids

@@ -243,7 +243,7 @@ def test_stop_token_ends_the_answer(model):
     pieces = list(model.stream(QUESTION, max_new_tokens=30, ignore_eos=True))
     stop = pieces[9].token
     first = [piece.token for piece in pieces].index(stop)
-    spec = model.pipeline._spec.prompt
+    spec = model.spec.prompt
     before = spec.stop_token_ids
     object.__setattr__(spec, "stop_token_ids", (stop,))
     try:
