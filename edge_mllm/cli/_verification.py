@@ -24,9 +24,20 @@ def recipe_lines(spec: BundleSpec) -> Iterator[str]:
             continue
         named_four = recipe.get("nominal_bits", 8) < _FOUR_BIT_LIMIT
         note = " (above 5, so this is not a 4-bit file)" if named_four and bits > _FOUR_BIT_LIMIT else ""
-        yield f"{file}: {recipe['name']}, {bits:.2f} bits per weight{note}, {recipe['bytes'] / 1e6:.1f} MB"
+        yield (
+            f"{file}: {recipe['name']}, {bits:.2f} bits per weight{note}, {recipe['bytes'] / 1e6:.1f} MB"
+            f"{_calibration(recipe.get('calibration'))}"
+        )
         for tensor, change in recipe.get("fallbacks", ()):
             yield f"  {tensor}: {change}"
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    pictures = "the pages that ship" if found["pictures"] == "shipped" else f"the pictures in '{found['pictures']}'"
+    took = f" in {found['seconds']:.0f} s" if "seconds" in found else ""
+    return f", calibrated with {pictures} ({found['positions']} positions{took})"
 
 
 def verification_table(found: dict[str, Any]) -> Table:

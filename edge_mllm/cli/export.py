@@ -75,7 +75,11 @@ def export(
     ] = None,
     calibration: Annotated[
         bool | None,
-        typer.Option(help="Quantise the decoder with what it sees in pictures (the set that ships); default: no."),
+        typer.Option(
+            "--calibration/--no-calibration",
+            help="Quantise the decoder with what it sees in pictures (pages that ship); default: yes, "
+            "except for shape:NAME.",
+        ),
     ] = None,
     mmproj: Annotated[bool, typer.Option("--mmproj", help="Also write mmproj.gguf for llama.cpp.")] = False,
     tile_tags: Annotated[
@@ -106,7 +110,7 @@ def export(
         limits=limits,
         overrides=tuple(parse_override(text) for text in override or ()),
         calibrate=calibrate,
-        **({} if calibration is None else {"calibration": calibration}),
+        calibration=calibration,
     )
     with _interruptible(), _progress() as announce:
         spec = export_bundle(source, out, options, announce)

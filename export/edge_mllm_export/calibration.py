@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,20 +47,30 @@ class Calibration:
     """Layer name in a plain causal LM (``model.layers.0.mlp.up_proj``, ``lm_head``) -> second moments of its input."""
     pictures: str
     """Name of the directory, or "shipped"."""
+    seconds: float
+    """What measuring took."""
 
     @property
     def summary(self) -> dict[str, Any]:
         """For the ``recipe`` section of bundle.json."""
-        return {"pictures": self.pictures, "positions": max(moments.rows for moments in self.moments.values())}
+        positions = max(moments.rows for moments in self.moments.values())
+        return {"pictures": self.pictures, "positions": positions, "seconds": round(self.seconds, 1)}
 
 
 def calibrate(job: Job, task: Task, directory: Path | None) -> Calibration:
-    """Load the checkpoint, let it answer about the calibration pictures, and forget it again."""
+    """Load the checkpoint, let it answer about the calibration pictures, and forget it again.
+
+    The matrices of second moments lie in the job's scratch directory and are read one at a time.
+    """
     from edge_mllm_export.reference import Reference
 
+    start = time.perf_counter()
     probes = read_calibration(directory)
-    moments = gather_moments(Reference(job.checkpoint, job.family, task), probes)
-    return Calibration(moments, "shipped" if directory is None else directory.name)
+    place = job.work / "moments"
+    place.mkdir()
+    moments = gather_moments(Reference(job.checkpoint, job.family, task), probes, directory=place)
+    pictures = "shipped" if directory is None else directory.name
+    return Calibration(moments, pictures, time.perf_counter() - start)
 
 
 def read_calibration(directory: Path | None = None) -> tuple[Probe, ...]:
@@ -104,7 +115,12 @@ def _read_picture(path: Path) -> RgbArray:
 
 
 def gather_moments(
-    reference: Reference, probes: Sequence[Probe], *, products: bool = True, most: int = MOST_POSITIONS
+    reference: Reference,
+    probes: Sequence[Probe],
+    *,
+    products: bool = True,
+    most: int | None = None,
+    directory: Path | None = None,
 ) -> Mapping[str, Moments]:
     """Let the checkpoint answer and watch the decoder's linear layers, visual tokens included.
 
@@ -112,13 +128,15 @@ def gather_moments(
         reference: The checkpoint in float32.
         probes: Pictures and questions, in the order they are asked.
         products: Whether the whole matrix of second moments is wanted, or the diagonal only.
-        most: Positions after which no further probe is asked.
+        most: Positions after which no further probe is asked; None: :data:`MOST_POSITIONS`.
+        directory: Where the matrices lie; None keeps them in memory.
 
     Returns:
         Layer name in a plain causal LM (``model.layers.0.mlp.up_proj``, ``lm_head``) -> second moments.
     """
-    positions = 0
-    with gathering(reference.decoder_and_head(), products_below=PRODUCTS_BELOW if products else 0) as gatherer:
+    positions, most = 0, MOST_POSITIONS if most is None else most
+    limit = PRODUCTS_BELOW if products else 0
+    with gathering(reference.decoder_and_head(), products_below=limit, directory=directory) as gatherer:
         for number, probe in enumerate(probes):
             answer = reference.answer(probe, new_tokens=NEW_TOKENS)
             positions += len(answer.inputs.ids) + len(answer.tokens)

@@ -13,9 +13,6 @@ from edge_mllm_quant.recipe import RECIPES, Component, Recipe, UnknownRecipeErro
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CALIBRATE = False
-"""Whether decoders are calibrated when nobody says so."""
-
 Format = Literal["onnx", "gguf", "both"]
 FORMATS: dict[str, tuple[Component, ...]] = {"onnx": ("onnx",), "gguf": ("gguf",), "both": ("gguf", "onnx")}
 
@@ -48,8 +45,9 @@ class ExportOptions:
     allow_loss: bool = False
     """Report the loss of quantised parts and write the bundle whatever it is."""
     limits: Limits = field(default_factory=Limits)
-    calibration: bool = CALIBRATE
-    """Quantise decoders with what their layers see when the checkpoint answers questions about pictures."""
+    calibration: bool | None = None
+    """Quantise decoders with what their layers see when the checkpoint answers questions about pictures; None: yes,
+    but not random weights, for which it means nothing."""
     calibrate: Path | None = None
     """Pictures (and questions.txt) to calibrate with; None: the set that ships."""
     overrides: tuple[Override, ...] = ()

@@ -73,7 +73,7 @@ def export_bundle(
         job = Job(checkpoint, family, recipes, staging, work)
         require_disk(job)
         if options.verify:
-            require_memory(job)
+            require_memory(job, "the comparison with the checkpoint", "--no-verify")
         job = _calibrated(job, task, options, announce)
         written = []
         for name, step in steps(recipes).items():
@@ -97,17 +97,21 @@ def _with_tile_tags(checkpoint: Checkpoint, family: Family) -> Checkpoint:
 
 def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
     """The job with measured inputs of the decoder's layers, where they are wanted and mean something."""
-    wanted = (options.calibration or options.calibrate) and any(item.calibrated for item in job.recipes.values())
     if job.checkpoint.random_weights:
-        if options.calibrate:
-            raise SettingError("random weights cannot be calibrated: what they see means nothing; drop --calibrate")
+        if options.calibrate or options.calibration:
+            raise SettingError(
+                "random weights cannot be calibrated: what they see means nothing; drop --calibrate and --calibration"
+            )
         return job
-    if not wanted:
+    if options.calibration is False and options.calibrate:
+        raise SettingError("--calibrate names pictures and --no-calibration refuses them; leave one of them out")
+    if options.calibration is False or not any(item.calibrated for item in job.recipes.values()):
         return job
     from edge_mllm_export.calibration import calibrate
 
-    require_memory(job)
-    announce("calibrating with pictures")
+    require_memory(job, "calibration with pictures", "--no-calibration")
+    pictures = "the pages that ship" if options.calibrate is None else f"the pictures in '{options.calibrate}'"
+    announce(f"calibrating with {pictures}")
     return replace(job, calibration=calibrate(job, task, options.calibrate))
 
 

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_mllm_export.calibration import PRODUCTS_BELOW
 from edge_mllm_export.errors import VerificationError
 from edge_mllm_export.inventory import text_shapes
 from edge_mllm_export.write import require_space
@@ -29,8 +30,13 @@ def require_disk(job: Job) -> None:
     require_space(job.staging.parent, _bundle_and_scratch_bytes(job))
 
 
-def require_memory(job: Job) -> None:
-    """Refuse to start a verification whose float32 reference would not fit the memory.
+def require_memory(job: Job, purpose: str, way_out: str) -> None:
+    """Refuse to start what needs the checkpoint in float32 when that would not fit the memory.
+
+    Args:
+        job: Names the checkpoint.
+        purpose: What needs it, for the message.
+        way_out: The option that does without.
 
     Raises:
         VerificationError: With both sizes.
@@ -39,8 +45,8 @@ def require_memory(job: Job) -> None:
     needed, free = int(_FLOAT * (text + tower) * _WORKING_ROOM), available_memory()
     if free is not None and free < needed:
         raise VerificationError(
-            f"the comparison with the checkpoint needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB "
-            "are free; use --no-verify, or export on a larger machine"
+            f"{purpose} needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB "
+            f"are free; use {way_out}, or export on a larger machine"
         )
 
 
@@ -58,6 +64,14 @@ def _values(job: Job) -> tuple[int, int]:
     return text, sum(prod(shape) for shape in job.family.tower_shapes(job.checkpoint).values())
 
 
+def _moments_bytes(job: Job) -> int:
+    """At most: one matrix of second moments for each linear layer; layers that read the same tensor share theirs."""
+    if job.checkpoint.random_weights or not any(recipe.calibrated for recipe in job.recipes.values()):
+        return 0
+    matrices = [shape for shape in text_shapes(job.checkpoint, job.family).values() if len(shape) == 2]
+    return sum(_FLOAT * columns**2 for _, columns in matrices if columns < PRODUCTS_BELOW)
+
+
 def _bundle_and_scratch_bytes(job: Job) -> int:
     """Bytes of the finished files plus the largest scratch files that exist beside them at one time."""
     text, tower = _values(job)
@@ -69,4 +83,4 @@ def _bundle_and_scratch_bytes(job: Job) -> int:
         finished += size + (_HALF * table if component == "onnx" else 0)
         scratch = max(scratch, size if component != "vision" else _FLOAT * tower)
     # The plain GGUF that llama.cpp quantises is as wide as the source.
-    return finished + max(scratch, _HALF * text) + _ROOM
+    return finished + max(scratch, _HALF * text) + _moments_bytes(job) + _ROOM

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Moments:
 class Gatherer:
     """Adds up the inputs of linear layers; layers that read the same tensor share one sum."""
 
-    def __init__(self, *, products_below: int) -> None:
-        self._limit = products_below
+    def __init__(self, *, products_below: int, directory: Path | None = None) -> None:
+        self._limit, self._directory = products_below, directory
         self._owner: dict[str, str] = {}
         self._sums: dict[str, FloatArray] = {}
         self._rows: dict[str, int] = {}
@@ -70,34 +71,48 @@ class Gatherer:
         self._waiting[name] = []
         self._rows[name] = self._rows.get(name, 0) + len(rows)
         new = (rows.T @ rows if rows.shape[1] < self._limit else rows.square().sum(0)).numpy()
-        self._sums[name] = new if name not in self._sums else self._sums[name] + new
+        if name not in self._sums:
+            self._sums[name] = self._empty(new.shape)
+        self._sums[name] += new
+
+    def _empty(self, shape: tuple[int, ...]) -> FloatArray:
+        if self._directory is None or len(shape) == 1:
+            return np.zeros(shape, np.float32)
+        path = self._directory / f"products{len(self._sums)}.npy"
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
     def moments(self) -> Mapping[str, Moments]:
-        """Layer name -> what it saw, for the layers that saw anything."""
+        """Layer name -> what it saw, for the layers that saw anything. Call it once, at the end."""
         for name in self._waiting:
             self._add_up(name)
-        own = {name: self._finish(name) for name in self._sums}
+        own = {name: self._finish(name) for name in [*self._sums]}
         return {name: own[owner] for name, owner in self._owner.items()}
 
     def _finish(self, name: str) -> Moments:
-        total, rows = self._sums[name], self._rows[name]
-        mean: FloatArray = total / np.float32(rows)
+        mean, rows = self._sums.pop(name), self._rows[name]
+        mean /= np.float32(rows)
         if mean.ndim == 1:
             return Moments(rows, mean, None)
-        return Moments(rows, np.ascontiguousarray(mean.diagonal()), mean)
+        squares = np.array(mean.diagonal(), np.float32)
+        if isinstance(mean, np.memmap):
+            mean.flush()
+            mean = np.lib.format.open_memmap(Path(str(mean.filename)), mode="r")
+        return Moments(rows, squares, mean)
 
 
 @contextmanager
-def gathering(module: torch.nn.Module, *, products_below: int = 0) -> Iterator[Gatherer]:
+def gathering(module: torch.nn.Module, *, products_below: int = 0, directory: Path | None = None) -> Iterator[Gatherer]:
     """Watch every ``torch.nn.Linear`` inside ``module`` while the context lasts.
 
     Args:
         module: Names in the result are those of its submodules.
         products_below: Layers with fewer input columns than this get the whole matrix of products.
+        directory: Where these matrices lie, as files mapped into memory that the system can write out when memory is
+            short; None keeps them in memory. The files must stay as long as the result is used.
     """
     import torch
 
-    gatherer = Gatherer(products_below=products_below)
+    gatherer = Gatherer(products_below=products_below, directory=directory)
     hooks = [
         layer.register_forward_pre_hook(partial(gatherer.see, name))
         for name, layer in module.named_modules()

@@ -54,7 +54,7 @@ def refine_codes(weights: FloatArray, grid: Grid, products: FloatArray, *, dampi
     """
     import torch
 
-    moments = torch.from_numpy(products).double()
+    moments = torch.from_numpy(np.array(products, np.float64))  # a copy: what lies in a file cannot be written to
     diagonal = moments.diagonal()
     order = torch.argsort(diagonal, descending=True)
     mean = float(diagonal.mean())

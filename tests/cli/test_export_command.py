@@ -37,7 +37,7 @@ def test_defaults(calls: list[tuple[Any, ...]]) -> None:
 
 def test_every_option_arrives(calls: list[tuple[Any, ...]]) -> None:
     line = "export here -o there.edge --format onnx --quant int8_b32 --vision fp16 --mmproj --no-verify --force"
-    limits = "--allow-loss --min-top1 0.5 --max-kl 2 --min-cosine 0.9"
+    limits = "--allow-loss --min-top1 0.5 --max-kl 2 --min-cosine 0.9 --no-calibration"
     CliRunner().invoke(app, [*line.split(), *limits.split()])
     options = calls[0][2]
     assert options == ExportOptions(
@@ -48,6 +48,7 @@ def test_every_option_arrives(calls: list[tuple[Any, ...]]) -> None:
         verify=False,
         force=True,
         allow_loss=True,
+        calibration=False,
         limits=Limits(min_top1=0.5, max_kl=2.0, min_cosine=0.9),
     )
 

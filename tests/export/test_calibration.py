@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +18,18 @@ from edge_mllm.decoders.ort import OrtDecoder
 from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import SettingError
-from edge_mllm_export import ExportOptions, export_bundle, parse_override
+from edge_mllm_export import ExportOptions, export_bundle, parse_override, pipeline
 from edge_mllm_export.agreement import kl_divergence
 from edge_mllm_export.calibration import SHIPPED, CalibrationError, gather_moments, read_calibration
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.decoder_onnx import EMBEDDINGS, GRAPH, write_decoder_onnx
-from edge_mllm_export.errors import DecoderBuildError
+from edge_mllm_export.errors import DecoderBuildError, VerificationError
 from edge_mllm_export.families import find_family
 from edge_mllm_export.gguf_header import read_header
 from edge_mllm_export.gguf_quantise import QuantiseOptions
+from edge_mllm_export.options import choose_recipes
+from edge_mllm_export.parts import Job
 from edge_mllm_export.reference import Reference
 from edge_mllm_export.task import resolve_task
 from edge_mllm_export.text_model import write_text_checkpoint
@@ -173,6 +176,49 @@ def test_export_with_own_pictures_and_exceptions(tiny_smolvlm: Path, tmp_path: P
     assert json.loads((tmp_path / "x.edge" / "bundle.json").read_text())["recipe"] == json.loads(
         json.dumps(spec.recipe)
     )
+
+
+def test_real_weights_are_calibrated_unless_refused(
+    tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages that ship, and nothing where there is nothing to round."""
+    monkeypatch.setattr("edge_mllm_export.calibration.MOST_POSITIONS", 200)
+    steps: list[str] = []
+
+    def exported(**fields: Any) -> dict[str, Any]:
+        steps.clear()
+        options = ExportOptions(format="gguf", verify=False, force=True, **fields)
+        return export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", options, steps.append).recipe["decoder_gguf"]
+
+    found = exported()["calibration"]
+    assert found["pictures"] == "shipped" and 200 <= found["positions"] < 2000 and found["seconds"] > 0
+    assert steps[1] == "calibrating with the pages that ship"
+    assert [path.name for path in (tmp_path / "x.edge").iterdir() if "moments" in path.name] == []
+    assert "calibration" not in exported(calibration=False) and not any("calibrat" in step for step in steps)
+    assert "calibration" not in exported(quant="q8_0") and not any("calibrat" in step for step in steps)
+    with pytest.raises(SettingError, match="leave one of them out"):
+        exported(calibration=False, calibrate=tmp_path)
+
+
+@pytest.mark.parametrize("asked", [{"calibration": True}, {"calibrate": Path("holiday")}])
+def test_random_weights_are_never_calibrated(asked: dict[str, Any], tiny_smolvlm: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny_smolvlm, id="shape:tiny", random_weights=True)
+    family = find_family(checkpoint)
+    options = ExportOptions(format="gguf", verify=False)
+    job = Job(checkpoint, family, choose_recipes(options), tmp_path, tmp_path)
+    task = resolve_task(checkpoint, family)
+    assert pipeline._calibrated(job, task, options, lambda _: None) is job
+    with pytest.raises(SettingError, match="random weights cannot be calibrated: what they see means nothing"):
+        pipeline._calibrated(job, task, replace(options, **asked), lambda _: None)
+
+
+def test_too_little_memory_names_the_way_out(
+    tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_mllm_export.resources.available_memory", lambda: 1000)
+    with pytest.raises(VerificationError, match=r"calibration with pictures needs .* use --no-calibration"):
+        export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="gguf", verify=False))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""What calibration with pictures costs: seconds and peak memory of an export with it and without.
+
+    python benchmarks/calibration_cost.py [--shapes smolvlm-500m] [--starter] [--out FILE]
+
+A shape's random weights are written as an ordinary checkpoint first, because the exporter does not calibrate random
+weights when it knows of them; their loss means nothing, their cost is that of real ones. Every export is a process of
+its own, without verification. Memory is the sum of the resident sets of that process and its children, sampled twenty
+times a second, pages that they share counted for each. The limits of the project are 10 GiB and 15 minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edge_mllm.bench.fingerprint import fingerprint
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_BYTES, LIMIT_S = 10 * 2**30, 15 * 60
+_PAUSE_S = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", nargs="*", default=["smolvlm-500m"])
+    parser.add_argument("--starter", action="store_true", help="measure the starter's checkpoint too")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "calibration_cost.json")
+    given = parser.parse_args()
+    models: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        sources = {name: _shape(name, Path(scratch)) for name in given.shapes}
+        sources |= {"starter": ROOT / "starter" / "checkpoint"} if given.starter else {}
+        for name, source in sources.items():
+            models[name] = {
+                "without": measure(source, Path(scratch), "--no-calibration"),
+                "with": measure(source, Path(scratch), "--calibration"),
+            }
+            print(json.dumps({name: models[name]}, indent=1))
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(fingerprint(peaks=False)),
+        "limits": {"bytes": LIMIT_BYTES, "seconds": LIMIT_S},
+        "models": models,
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _shape(name: str, scratch: Path) -> Path:
+    from edge_mllm_export.shapes import SHAPES, write_shape
+
+    write_shape(SHAPES[name](), scratch / name)
+    return scratch / name
+
+
+def measure(source: Path, scratch: Path, *options: str) -> dict[str, Any]:
+    """Export both engines once; seconds, peak bytes, and what the bundle says of its calibration."""
+    out = scratch / "cost.edge"
+    command = [sys.executable, "-m", "edge_mllm", "export", str(source), "-o", str(out), "--force", "--no-verify"]
+    load = os.getloadavg()[0]
+    start = time.perf_counter()
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, tree_bytes(process.pid))
+        time.sleep(_PAUSE_S)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(process.stdout.read().decode() if process.stdout else "the export failed")
+    recipe = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["recipe"]
+    return {
+        "seconds": round(seconds, 1),
+        "peak_bytes": peak,
+        "within_limits": seconds <= LIMIT_S and peak <= LIMIT_BYTES,
+        "load_average_before": load,
+        "calibration": recipe["decoder_gguf"].get("calibration"),
+    }
+
+
+def tree_bytes(pid: int) -> int:
+    """Resident bytes of a process and all its descendants; 0 for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text().split()
+        children = [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") + sum(map(tree_bytes, children))
+
+
+if __name__ == "__main__":
+    main()
