@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_mllm_quant.rounding import FloatArray, Grid, refine_codes
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
     from edge_mllm_quant.activations import Moments
 
 LEVELS = np.arange(-8, 8, dtype=np.float32)
 _TRIALS = np.linspace(0.75, 1.25, 26, dtype=np.float32)
 """Scales that are tried, as shares of the one that just reaches the largest weight of a block."""
+_AT_ONCE = 1 << 18
+"""Weights whose scales are tried together: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,26 @@ def search_scales(weights: FloatArray, squares: FloatArray, block: int) -> Float
     Returns:
         float32 [rows, columns / block]; negative where the largest weight is positive, so that it gets the code -8.
     """
-    rows = len(weights)
-    blocks = weights.reshape(rows, -1, block)
-    importance = np.maximum(squares, squares.mean() * 1e-4).reshape(1, -1, block)
-    at = np.abs(blocks).argmax(-1)[..., None]
-    full = np.take_along_axis(blocks, at, -1)[..., 0] / np.float32(-8)
-    best, least = full, np.full(full.shape, np.inf, np.float32)
-    for trial in _TRIALS:
+    import torch
+
+    importance = torch.from_numpy(np.maximum(squares, squares.mean() * 1e-4)).reshape(1, -1, block)
+    parts = torch.from_numpy(np.ascontiguousarray(weights)).reshape(len(weights), -1, block)
+    best = [_best_scales(part, importance) for part in parts.split(max(1, _AT_ONCE // weights.shape[1]))]
+    found: FloatArray = torch.cat(best).numpy()
+    return found
+
+
+def _best_scales(blocks: torch.Tensor, importance: torch.Tensor) -> torch.Tensor:
+    """For blocks [rows, blocks of a row, block]; a block of zeros gets zero."""
+    import torch
+
+    at = blocks.abs().argmax(-1, keepdim=True)
+    full = blocks.gather(-1, at)[..., 0] / -8
+    best, least = full, torch.full_like(full, torch.inf)
+    for trial in _TRIALS.tolist():
         scale = full * trial
-        error = (importance * np.square(_rounded(blocks, scale) - blocks)).sum(-1)
-        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+        wide = scale[..., None]
+        rounded = (blocks / wide).round_().clamp_(-8, 7).mul_(wide)
+        error = rounded.sub_(blocks).square_().mul_(importance).sum(-1)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best
-
-
-def _rounded(blocks: npt.NDArray[np.float32], scale: FloatArray) -> FloatArray:
-    wide = scale[..., None]
-    codes = np.clip(np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)), -8, 7)
-    rounded: FloatArray = codes * wide
-    return rounded

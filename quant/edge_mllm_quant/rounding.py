@@ -66,44 +66,44 @@ def refine_codes(weights: FloatArray, grid: Grid, products: FloatArray, *, dampi
     for start in range(0, work.columns, _BLOCK):
         work.block(factor, start, min(start + _BLOCK, work.columns))
     codes = np.empty(weights.shape, np.uint8)
-    codes[:, order.numpy()] = work.codes.numpy()
+    codes.T[order.numpy()] = work.codes.numpy()
     return codes
 
 
 class _Work:
-    """Weights on their way to codes, columns in the order of rounding."""
+    """Weights on their way to codes, transposed: columns in the order of rounding, each contiguous in memory."""
 
     def __init__(self, weights: FloatArray, grid: Grid, order: npt.NDArray[np.int64]) -> None:
         import torch
 
         def arranged(values: FloatArray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values[:, order], dtype=np.float32))
+            return torch.from_numpy(np.ascontiguousarray(values.T[order], dtype=np.float32))
 
         self.weights, self.scale = arranged(weights), arranged(grid.scale)
         self.offset = torch.zeros(1, 1).expand_as(self.weights) if grid.offset is None else arranged(grid.offset)
         self.levels = torch.from_numpy(np.asarray(grid.levels, np.float32))
         self.borders = (self.levels[1:] + self.levels[:-1]) / 2
         self.codes = torch.zeros(self.weights.shape, dtype=torch.uint8)
-        self.columns = self.weights.shape[1]
+        self.columns = len(self.weights)
 
     def block(self, factor: torch.Tensor, start: int, end: int) -> None:
         """Round the columns of one block, then correct all columns after it."""
         import torch
 
-        part, errors = self.weights[:, start:end], torch.empty(len(self.weights), end - start)
+        part, errors = self.weights[start:end], torch.empty(end - start, self.weights.shape[1])
         inner = factor[start:end, start:end]
         for i in range(end - start):
-            rounded = self._round(part[:, i], start + i)
-            errors[:, i] = (part[:, i] - rounded) / inner[i, i]
-            part[:, i:] -= torch.outer(errors[:, i], inner[i, i:])
-        self.weights[:, end:] -= errors @ factor[start:end, end:]
+            rounded = self._round(part[i], start + i)
+            errors[i] = (part[i] - rounded) / inner[i, i]
+            part[i:].addr_(inner[i, i:], errors[i], alpha=-1)
+        self.weights[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1)
 
     def _round(self, column: torch.Tensor, place: int) -> torch.Tensor:
         """Nearest values for one column; remembers the codes. A scale of zero leaves the first code."""
         import torch
 
-        scale, offset = self.scale[:, place], self.offset[:, place]
+        scale, offset = self.scale[place], self.offset[place]
         ratio = torch.where(scale == 0, torch.zeros_like(scale), (column - offset) / scale)
         codes = torch.bucketize(ratio, self.borders)
-        self.codes[:, place] = codes.to(torch.uint8)
+        self.codes[place] = codes.to(torch.uint8)
         return scale * self.levels[codes] + offset
