@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: demo test lint fmt golden parity slow starter-bundle starter-results models-md wheel-check oracle clean
+.PHONY: demo test lint fmt golden parity slow starter-bundle starter-results models-md layouts wheel-check oracle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -70,6 +70,9 @@ starter-bundle: $(VENV)/.dev
 
 models-md: $(VENV)/.dev
 	$(BIN)/python benchmarks/models_page.py
+
+layouts: $(VENV)/.dev
+	$(BIN)/python benchmarks/published_layouts.py
 
 wheel-check: $(VENV)/.dev
 	$(BIN)/python tests/wheel_check.py

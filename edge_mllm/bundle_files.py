@@ -23,7 +23,7 @@ from edge_mllm.tile_plan import plan_tiles
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["OpenBundle", "open_bundle", "read_spec", "spec_to_dict", "write_spec"]
+__all__ = ["OpenBundle", "check_numbers", "open_bundle", "read_spec", "spec_to_dict", "write_spec"]
 
 SPEC_FILE = "bundle.json"
 MAX_SPEC_BYTES = 8 << 20
@@ -101,7 +101,7 @@ def open_bundle(path: str | Path, *, check_hashes: bool = True) -> OpenBundle:
     """
     root = Path(path)
     spec = _read_file(root)
-    _check_numbers(root, spec)
+    check_numbers(root, spec)
     _check_parts(root, spec)
     for name, part in spec.parts.items():
         _check_file(root, _inside(root, name, part), part, check_hashes)
@@ -182,8 +182,17 @@ def _check_parts(root: Path, spec: BundleSpec) -> None:
         raise BundleError(root, f"bundle.json names no {' and no '.join(missing)}; export the model again")
 
 
-def _check_numbers(root: Path, spec: BundleSpec) -> None:
-    """Numbers that would lead to huge allocations or to nonsense."""
+def check_numbers(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -> None:
+    """Refuse numbers that would lead to huge allocations or to nonsense.
+
+    Args:
+        root: Of the model, for the message.
+        spec: To check.
+        where: What the numbers come from, for the message.
+
+    Raises:
+        BundleError: One is not sane.
+    """
     decoder, vision, image = spec.decoder, spec.vision, spec.image
     dimensions = {f"decoder.{name}": getattr(decoder, name) for name in ("n_embd", "n_vocab", "n_layer")}
     dimensions["decoder.context_length"] = decoder.context_length
@@ -191,15 +200,15 @@ def _check_numbers(root: Path, spec: BundleSpec) -> None:
         dimensions |= _whole_numbers(prefix, part)
     for name, value in dimensions.items():
         if not 0 < value < _MAX_DIMENSION:
-            raise BundleError(root, f"bundle.json, {name}: {value} is not a sane size")
+            raise BundleError(root, f"{where}, {name}: {value} is not a sane size")
     for name, values in {"image.std": image.std, "image.rescale": (image.rescale,)}.items():
         if min(values) <= 0:
-            raise BundleError(root, f"bundle.json, {name}: {min(values)} is not above zero")
-    _check_tiles(root, spec)
+            raise BundleError(root, f"{where}, {name}: {min(values)} is not above zero")
+    _check_tiles(root, spec, where)
     ids = {"image_token_id": (spec.prompt.image_token_id,), "stop_token_ids": spec.prompt.stop_token_ids}
     for name, values in {**ids, "bos_token_id": (spec.prompt.bos_token_id or 0,)}.items():
         if any(not 0 <= value < decoder.n_vocab for value in values):
-            raise BundleError(root, f"bundle.json, prompt.{name}: outside the vocabulary of {decoder.n_vocab}")
+            raise BundleError(root, f"{where}, prompt.{name}: outside the vocabulary of {decoder.n_vocab}")
 
 
 def _whole_numbers(prefix: str, part: Any) -> dict[str, int]:
@@ -212,24 +221,24 @@ def _whole_numbers(prefix: str, part: Any) -> dict[str, int]:
     }
 
 
-def _check_tiles(root: Path, spec: BundleSpec) -> None:
+def _check_tiles(root: Path, spec: BundleSpec, where: str) -> None:
     """Tiles must have the tower's size, and there must not be thousands of them."""
     try:
         plan = plan_tiles(1024, 1024, spec.image.tiler)
     except EdgeMLLMError as error:
-        raise BundleError(root, f"bundle.json, image.tiler: {error}") from error
+        raise BundleError(root, f"{where}, image.tiler: {error}") from error
     patches = spec.vision.patches
     if (plan.token_grid is None) != (patches is None):
-        raise BundleError(root, f"bundle.json, vision.patches does not go with the tiler '{spec.image.tiler.kind}'")
+        raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{spec.image.tiler.kind}'")
     width, height = plan.tile_size
     if plan.token_grid is not None and patches is not None:
         width, height = width // plan.token_grid[1], height // plan.token_grid[0]
         if patches.patch * patches.merge != width:
             reason = f"{patches.merge} patches of {patches.patch} pixels, image.tiler has units of {width}"
-            raise BundleError(root, f"bundle.json, vision.patches makes a token of {reason}")
+            raise BundleError(root, f"{where}, vision.patches makes a token of {reason}")
     if (width, height) != (spec.vision.tile_width, spec.vision.tile_height):
         tower = f"{spec.vision.tile_width}x{spec.vision.tile_height}"
-        raise BundleError(root, f"bundle.json, image.tiler cuts {width}x{height} tiles but vision takes {tower}")
+        raise BundleError(root, f"{where}, image.tiler cuts {width}x{height} tiles but vision takes {tower}")
 
 
 def _check_tokenizer(root: Path, spec: BundleSpec, tokenizer: Tokenizer) -> None:

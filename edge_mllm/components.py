@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from edge_mllm.bundle import BundleSpec, Engine
-from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.bundle_files import OpenBundle, open_bundle
+from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import Decoder
-from edge_mllm.decoders.select import cache_binding, open_decoder
+from edge_mllm.decoders.select import cache_binding, choose_engine, engine_binding, open_decoder
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.encoder import PictureEncoder, Tower
+from edge_mllm.errors import ModelNotFoundError, SettingError
+from edge_mllm.published.directory import PublishedDirectory, is_published, open_directory
 from edge_mllm.reader import BundleReader, Reader
 from edge_mllm.vision import VisionTower
 from edge_mllm.vision_cache import VisionCache, tower_digest
@@ -32,6 +35,72 @@ class Components:
     decoder: Decoder
     binding: Callable[[], dict[str, str]]
     """What the bits of the decoder's cache depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How to open a model."""
+
+    path: Path
+    settings: DecoderSettings
+    cache: VisionCache
+    engine: str | None = None
+    check_hashes: bool = True
+    low_memory: bool = False
+    precision: str | None = None
+    """Which files of a published directory."""
+
+
+def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:
+    """Open a bundle or a published directory; nothing is loaded.
+
+    Raises:
+        ModelNotFoundError: It is neither.
+        BundleError: It is damaged.
+        SettingError: ``precision`` is for a published directory, or it has no such files.
+    """
+    if is_published(path):
+        return open_directory(path, precision=precision)
+    if precision is not None:
+        raise SettingError(f"'{path}' is no directory of published ONNX files, so there is no precision to choose")
+    if (path / "config.json").is_file() and not (path / "bundle.json").is_file():
+        raise ModelNotFoundError(path, f"it is a checkpoint; type: edge-mllm export {path} -o {path.name}.edge")
+    return open_bundle(path, check_hashes=check_hashes)
+
+
+def open_components(opening: Opening) -> Components:
+    """Load a model's pieces, whatever layout it has.
+
+    Raises:
+        ModelNotFoundError: There is no model.
+        BundleError: It is damaged.
+        EngineError: There is no decoder for the engine, or the engine refuses it.
+        ExtraMissingError: The engine is not installed.
+    """
+    files = open_files(opening.path, check_hashes=opening.check_hashes, precision=opening.precision)
+    engine = choose_engine(files, opening.engine)
+    if isinstance(files, PublishedDirectory):
+        return _published_components(files, opening)
+    return bundle_components(files, engine, opening.settings, opening.cache, low_memory=opening.low_memory)
+
+
+def _published_components(directory: PublishedDirectory, opening: Opening) -> Components:
+    from edge_mllm.decoders.merged import MergedDecoder
+    from edge_mllm.published.tower import PublishedTower
+
+    spec, settings = directory.spec, opening.settings
+    tower = PublishedTower(directory.file("vision"), spec.vision, spec.decoder.n_embd, settings.threads)
+    load = partial(MergedDecoder, directory.file("decoder_onnx"), directory.file("embeddings"), spec.decoder, settings)
+    return Components(
+        path=directory.path,
+        engine="onnx",
+        spec=spec,
+        reader=BundleReader(directory, "onnx"),
+        tower=tower,
+        encoder=PictureEncoder(tower, opening.cache, directory.tower_digest, low_memory=opening.low_memory),
+        decoder=LazyDecoder(load, spec.decoder, settings.n_ctx) if opening.low_memory else load(),
+        binding=lambda: engine_binding(directory.digest(), "onnx", settings),
+    )
 
 
 def bundle_components(

@@ -15,10 +15,8 @@ from edge_mllm.answer import Answer, Piece, last_answer
 from edge_mllm.answer_plan import AnswerPlan
 from edge_mllm.budget import Detail, ImageBudget
 from edge_mllm.bundle import BundleSpec
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.components import Components, bundle_components
+from edge_mllm.components import Components, Opening, open_components
 from edge_mllm.decoders.protocol import FloatArray
-from edge_mllm.decoders.select import choose_engine
 from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.embedding_store import EmbeddingStore
 from edge_mllm.errors import EngineError, ModelNotFoundError
@@ -48,11 +46,13 @@ def load(  # noqa: PLR0913  (every option by its own name)
     cache_dir: str | Path | None = None,
     cache_bytes: int = DEFAULT_BYTES,
     low_memory: bool = False,
+    precision: str | None = None,
 ) -> Model:
     """Load a model.
 
     Args:
-        path: A bundle directory; None is the starter bundle that ships with this package.
+        path: A bundle, or a directory of published ONNX files in the layout of transformers.js; None is the starter
+            bundle that ships with this package.
         engine: ``onnx`` or ``gguf``; None takes the bundle's first whose library is installed.
         threads: Threads of tower and decoder; None takes the fast physical cores this process may use.
         n_ctx: Most tokens of prompt and answer together; None is the model's own limit. Memory grows as needed.
@@ -63,6 +63,9 @@ def load(  # noqa: PLR0913  (every option by its own name)
         cache_bytes: Most bytes of visual embeddings in memory; 0 keeps none.
         low_memory: Load the decoder with the first answer, after the tower has been used and freed, and free the
             tower after every answer's pictures. The first answer then needs the larger of both, not their sum.
+        precision: Which files of a published directory: a name such as ``q4`` for all graphs, or
+            ``vision_encoder=fp16,decoder_model_merged=q4``. None takes the tower whole and the decoder in four bits
+            where there is one, see :data:`edge_mllm.published.files.ORDER`.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -80,8 +83,16 @@ def load(  # noqa: PLR0913  (every option by its own name)
     )
     store = None if cache_dir is None else EmbeddingStore(Path(cache_dir))
     cache = VisionCache(max_bytes=cache_bytes, store=store)
-    bundle = open_bundle(starter_bundle() if path is None else path, check_hashes=check_hashes)
-    parts = bundle_components(bundle, choose_engine(bundle, engine), settings, cache, low_memory=low_memory)
+    opening = Opening(
+        path=starter_bundle() if path is None else Path(path),
+        settings=settings,
+        cache=cache,
+        engine=engine,
+        check_hashes=check_hashes,
+        low_memory=low_memory,
+        precision=precision,
+    )
+    parts = open_components(opening)
     return Model(parts, threads=settings.threads, load_s=time.perf_counter() - start)
 
 

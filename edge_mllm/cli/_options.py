@@ -39,7 +39,21 @@ _SAMPLING = "Sampling"
 _LIMITS = "Limits"
 
 ModelOption = Annotated[
-    Path | None, typer.Option("-m", "--model", metavar="MODEL", help="A bundle; without it, the starter bundle.")
+    Path | None,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="A bundle or a directory of published ONNX files; without it, the starter bundle.",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Files of a published directory, as q4 or vision_encoder=fp16,decoder_model_merged=q4; "
+        "default: tower whole, decoder in 4 bits.",
+    ),
 ]
 ImagesOption = Annotated[
     list[Path] | None, typer.Option("-i", "--image", metavar="IMAGE", help="A picture; may be given several times.")

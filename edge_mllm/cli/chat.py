@@ -43,6 +43,7 @@ def chat(
     low_memory: options.LowMemoryOption = False,
     chat_file: options.ChatFileOption = None,
     json_schema: options.JsonSchemaOption = None,
+    precision: options.PrecisionOption = None,
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
     from edge_mllm import SamplingOptions, load
@@ -65,6 +66,7 @@ def chat(
         kv_type=options.kv_type_of(kv_type),
         cache_dir=cache_dir,
         low_memory=low_memory,
+        precision=precision,
     )
     with loading as loaded:
         if sys.stdin.isatty():

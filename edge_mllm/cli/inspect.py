@@ -23,15 +23,17 @@ _SAMPLE_SIZES = ((1024, 768), (640, 480), (768, 1366), (4000, 3000))
 
 @plain_errors
 def inspect(
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="A bundle; default: the starter.")] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="As for run -m.")] = None,
     as_json: options.JsonOption = False,
     check: Annotated[bool, typer.Option(help="Compare every file with its SHA-256.")] = False,
+    precision: options.PrecisionOption = None,
 ) -> None:
     """Show a bundle: source, licence, parts, tokens per picture, recipe, and how it compares with its checkpoint."""
-    from edge_mllm.bundle_files import open_bundle
+    from edge_mllm.components import open_files
     from edge_mllm.session import starter_bundle
 
-    bundle = open_bundle(starter_bundle() if model is None else model, check_hashes=check)
+    path = starter_bundle() if model is None else model
+    bundle = open_files(path, check_hashes=check, precision=precision)
     if as_json:
         document = asdict(bundle.spec) | {"tokens_per_picture": tokens_per_picture(bundle.spec)}
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -97,5 +99,10 @@ def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
         f"{spec.vision.tokens_per_tile} tokens each; {spec.image.tiler.kind} ({rules}), {spec.image.resample}",
         "tokens per picture": tokens,
         "size": f"{sum(part.bytes for part in spec.parts.values()) / 1e6:.2f} MB",
-        "made": f"{spec.created} with " + ", ".join(f"{name} {v}" for name, v in spec.exporter.items()),
+        "made": _made(spec),
     }
+
+
+def _made(spec: BundleSpec) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in spec.exporter.items())
+    return f"{spec.created} with {versions}" if spec.created else "by others; read as it was published"

@@ -42,6 +42,7 @@ def run(
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     json_schema: options.JsonSchemaOption = None,
+    precision: options.PrecisionOption = None,
 ) -> None:
     """Answer a prompt about pictures, or about none.
 
@@ -60,7 +61,14 @@ def run(
     schema = options.read_schema(json_schema)
     kv = options.kv_type_of(kv_type)
     loading = load(
-        model, engine=engine, threads=threads, n_ctx=n_ctx, kv_type=kv, cache_dir=cache_dir, low_memory=low_memory
+        model,
+        engine=engine,
+        threads=threads,
+        n_ctx=n_ctx,
+        kv_type=kv,
+        cache_dir=cache_dir,
+        low_memory=low_memory,
+        precision=precision,
     )
     with loading as loaded:
         pieces = loaded.stream(

@@ -46,7 +46,7 @@ class OrtDecoder:
         self.n_embd, self.n_vocab = spec.n_embd, spec.n_vocab
         self.n_ctx = min(settings.n_ctx or spec.context_length, spec.context_length)
         self._spec, self._settings = spec, settings
-        self._session = _open_session(graph, settings.threads)
+        self._session = open_session(graph, settings.threads)
         self._table = _open_table(embeddings, spec)
         self._cache = OrtCache(self._session, graph, spec.head_dim)
         self._track = PositionTrack(spec)
@@ -217,7 +217,12 @@ def _bind_out(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
     binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
-def _open_session(graph: Path, threads: int) -> Any:
+def open_session(graph: Path, threads: int) -> Any:
+    """A session on the CPU provider.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load the graph.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

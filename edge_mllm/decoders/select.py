@@ -55,8 +55,13 @@ def cache_binding(bundle: Path, engine: Engine, settings: DecoderSettings) -> di
         engine: Which decoder.
         settings: Of the decoder.
     """
+    return engine_binding(hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest(), engine, settings)
+
+
+def engine_binding(model: str, engine: Engine, settings: DecoderSettings) -> dict[str, str]:
+    """The same for a model that is known by the hash of its files."""
     return {
-        "bundle": hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest(),
+        "bundle": model,
         "engine": engine,
         "engine version": importlib.metadata.version(_NEEDS[engine][1]),
         "kv_type": str(settings.kv_type),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Triple = tuple[float, float, float]
 
-_PILLOW_FILTERS: dict[int, Resample] = {
+PILLOW_FILTERS: dict[int, Resample] = {
     0: "nearest",
     1: "lanczos",
     2: "bilinear",
@@ -34,9 +34,9 @@ def resample_name(processor: dict[str, Any], *, default: Resample) -> Resample:
     value = processor.get("resample", default)
     if isinstance(value, str) and value in get_args(Resample):
         return value  # type: ignore[return-value]
-    if value not in _PILLOW_FILTERS:
+    if value not in PILLOW_FILTERS:
         raise CheckpointError("preprocessor_config.json", "resample", f"is {value!r}, expected 0 to 5")
-    return _PILLOW_FILTERS[value]
+    return PILLOW_FILTERS[value]
 
 
 def affine(processor: dict[str, Any]) -> tuple[float, Triple, Triple]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import LongestEdgeGrid
+from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family, MmprojSpec
 from edge_mllm_export.processor_fields import affine, resample_name, special_tokens, stop_tokens
@@ -169,6 +170,43 @@ MMPROJ = MmprojSpec(
 )
 
 
+_TILE = published.read("processor.max_image_size.longest_edge")
+PUBLISHED = {
+    "model_types": ["idefics3", "smolvlm"],
+    "require": published.required("do_resize", "do_rescale", "do_normalize", "do_pad"),
+    "image": published.image(
+        {
+            "kind": "longest_edge_grid",
+            "longest_edge": published.read("processor.size.longest_edge"),
+            "tile": _TILE,
+            "split": published.read("processor.do_image_splitting", default=True),
+        },
+        resample="lanczos",
+        mean=[0.5, 0.5, 0.5],
+        std=[0.5, 0.5, 0.5],
+    ),
+    "vision": {
+        "tokens_per_tile": {
+            "tokens": [
+                _TILE,
+                published.read("config.vision_config.patch_size", default=32),
+                published.read("config.scale_factor", default=2),
+                0,
+            ]
+        },
+        "tile_height": _TILE,
+        "tile_width": _TILE,
+    },
+    "prompt": published.prompt(
+        published.read("settings.image_token", default=IMAGE),
+        ["config.image_token_id"],
+        LAYOUT,
+        ["<end_of_utterance>"],
+    ),
+    "decoder": published.decoder(),
+}
+
+
 def reference_processor(checkpoint: Checkpoint) -> Any:
     """Transformers' own processor on its PIL image backend.
 
@@ -197,6 +235,7 @@ FAMILY = Family(
     build_tower=build_tower,
     reference_processor=reference_processor,
     mmproj=MMPROJ,
+    published=PUBLISHED,
     checkpoints=(
         "HuggingFaceTB/SmolVLM-256M-Instruct",
         "HuggingFaceTB/SmolVLM-500M-Instruct",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import SingleTile
+from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
@@ -151,6 +152,59 @@ def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
     return load_tower(checkpoint, resolved_config(checkpoint), LlavaMultiModalProjector)
 
 
+_SIDE = published.read("config.vision_config.image_size")
+PUBLISHED = {
+    "model_types": ["llava"],
+    "require": published.required("do_resize", "do_rescale", "do_normalize"),
+    "image": [
+        {
+            "when": {
+                "processor.image_processor_type": ["CLIPImageProcessor", "CLIPImageProcessorFast", None],
+                "processor.do_center_crop": [True, None],
+            },
+            **published.image(
+                {
+                    "kind": "single_tile",
+                    "fit": "crop",
+                    "tile": published.read("processor.size.shortest_edge", "processor.size"),
+                },
+                resample="bicubic",
+                mean=_CLIP_MEAN,
+                std=_CLIP_STD,
+            ),
+        },
+        {
+            "when": {"processor.image_processor_type": ["SiglipImageProcessor", "SiglipImageProcessorFast"]},
+            **published.image(
+                {"kind": "single_tile", "fit": "stretch", "tile": published.read("processor.size.height")},
+                resample="bicubic",
+                mean=[0.5, 0.5, 0.5],
+                std=[0.5, 0.5, 0.5],
+            ),
+        },
+    ],
+    "vision": [
+        {
+            "when": {
+                "config.vision_config.model_type": [tower],
+                "config.vision_feature_select_strategy": ["default" if before else "full", None],
+            },
+            "tokens_per_tile": {"tokens": [_SIDE, published.read("config.vision_config.patch_size"), 1, 0]},
+            "tile_height": _SIDE,
+            "tile_width": _SIDE,
+        }
+        for tower, before in _TOWERS.items()
+    ],
+    "prompt": published.prompt(
+        published.read("settings.image_token", default="<image>"),
+        ["config.image_token_index", "config.image_token_id"],
+        TileLayout(),
+        ["<|im_end|>"],
+    ),
+    "decoder": published.decoder(),
+}
+
+
 def reference_processor(checkpoint: Checkpoint) -> Any:
     """The processor of transformers itself on its PIL image backend."""
     from transformers import AutoImageProcessor, AutoTokenizer, LlavaProcessor
@@ -179,6 +233,7 @@ FAMILY = Family(
     tower_shapes=tower_shapes,
     build_tower=build_tower,
     reference_processor=reference_processor,
+    published=PUBLISHED,
     checkpoints=("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-interleave-qwen-0.5b-hf"),
     licence="see each checkpoint",
 )

@@ -1,0 +1,180 @@
+"""A published directory as a bundle: its files as they are, its specification from its own configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_mllm.bundle import SCHEMA_VERSION, BundleSpec, DecoderSpec, ImageSpec, Part, PromptSpec, Source, VisionSpec
+from edge_mllm.bundle_files import OpenBundle, check_numbers, sha256_of
+from edge_mllm.errors import BundleError, ModelNotFoundError
+from edge_mllm.published.files import GraphFile, Stem, choose_files, folder_of
+from edge_mllm.published.rules import FILES, Configuration, find_layout, read_object, require, resolve
+
+_PARTS: dict[Stem, str] = {
+    "vision_encoder": "vision",
+    "decoder_model_merged": "decoder_onnx",
+    "embed_tokens": "embeddings",
+}
+"""Graph -> its name as a part of a bundle."""
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+@dataclass(frozen=True)
+class PublishedDirectory(OpenBundle):
+    """A directory of ONNX files whose configuration has been read."""
+
+    template: str
+
+    def chat_template(self) -> str:
+        """Text of the chat template, from where the directory has it."""
+        return self.template
+
+    def tower_digest(self) -> bytes:
+        """32 bytes that stand for the vision encoder and the engine that runs it. Reads its files."""
+        import onnxruntime
+
+        total = hashlib.sha256(f"onnxruntime {onnxruntime.__version__} {self.spec.decoder.n_embd}".encode())
+        for name, part in self.spec.parts.items():
+            if name.startswith("vision"):
+                total.update(sha256_of(self.path / part.file).encode())
+        return total.digest()
+
+    def digest(self) -> str:
+        """SHA-256 over everything that decides what the model says, in hexadecimal. Reads all files."""
+        total = hashlib.sha256()
+        names = {part.file for part in self.spec.parts.values()} | set(FILES.values())
+        for name in sorted(names):
+            if (self.path / name).is_file():
+                total.update(f"{name} {sha256_of(self.path / name)}\n".encode())
+        return total.hexdigest()
+
+
+def is_published(path: Path) -> bool:
+    """Whether a directory holds ONNX files of this layout and is no bundle."""
+    return path.is_dir() and not (path / "bundle.json").is_file() and folder_of(path) is not None
+
+
+def open_directory(path: Path, *, precision: str | None = None) -> PublishedDirectory:
+    """Read the configuration of a published directory; no graph is loaded.
+
+    Args:
+        path: The directory.
+        precision: Which files to take, see :func:`edge_mllm.published.files.choose_files`.
+
+    Raises:
+        ModelNotFoundError: It holds no ONNX files of this layout.
+        BundleError: A configuration file is damaged, or the model is of a kind that cannot be opened so.
+        SettingError: There is no such precision.
+    """
+    folder = folder_of(path)
+    if folder is None:
+        raise ModelNotFoundError(path, "there is no decoder_model_merged*.onnx in it")
+    configuration = Configuration(path)
+    layout = find_layout(configuration)
+    require(layout["require"], configuration)
+    graphs = choose_files(path, folder, precision)
+    decoder = resolve(DecoderSpec, layout["decoder"], configuration)
+    spec = BundleSpec(
+        schema_version=SCHEMA_VERSION,
+        name=path.resolve().name,
+        source=Source(
+            id=path.resolve().name, revision=None, sha256="", licence="see its model card", family=layout["family"]
+        ),
+        image=resolve(ImageSpec, layout["image"], configuration),
+        vision=resolve(VisionSpec, layout["vision"], configuration),
+        prompt=_prompt(layout["prompt"], configuration, decoder.n_vocab),
+        decoder=decoder,
+        parts=_parts(path, graphs),
+        recipe={},
+        verification={},
+        created="",
+        exporter={},
+    )
+    check_numbers(path, spec, where="its configuration")
+    return PublishedDirectory(path, spec, _template(configuration))
+
+
+def _parts(path: Path, graphs: Mapping[Stem, GraphFile]) -> dict[str, Part]:
+    parts = {}
+    for stem, graph in graphs.items():
+        parts[_PARTS[stem]] = _part(path, graph.path, graph.precision)
+        for number, data in enumerate(graph.data):
+            parts[f"{_PARTS[stem]}_data{number or ''}"] = _part(path, data, graph.precision)
+    return parts | {"tokenizer": _part(path, path / "tokenizer.json", "")}
+
+
+def _part(path: Path, file: Path, precision: str) -> Part:
+    if not file.is_file():
+        raise BundleError(path, f"the file '{file.name}' is missing")
+    return Part(file=file.relative_to(path).as_posix(), sha256="", bytes=file.stat().st_size, precision=precision)
+
+
+def _prompt(entry: Mapping[str, Any], configuration: Configuration, n_vocab: int) -> PromptSpec:
+    """Ids come from tokenizer.json; what config.json declares must be the same."""
+    from tokenizers import Tokenizer
+
+    path = configuration.directory
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(path, f"tokenizer.json cannot be read ({' '.join(str(error).split())[:200]})") from error
+    image_token = configuration.find(*entry["image_token"]["read"]) or entry["image_token"]["default"]
+    found = tokenizer.token_to_id(str(image_token))
+    if found is None:
+        raise BundleError(path, f"tokenizer.json, added_tokens: the token {image_token} is missing")
+    declared = configuration.find(*entry["declared"])
+    if declared is not None and declared != found:
+        raise configuration.error(
+            entry["declared"][0], f"is {declared!r}, but {image_token} is {found} in tokenizer.json"
+        )
+    stops = [*_stop_ids(configuration), *(tokenizer.token_to_id(text) for text in entry["stop_texts"])]
+    known = [id_ for id_ in stops if isinstance(id_, int) and 0 <= id_ < n_vocab]
+    section = {
+        "image_token": image_token,
+        "image_token_id": found,
+        "placeholder": image_token,
+        "layout": entry["layout"],
+        "stop_token_ids": list(dict.fromkeys(known)),
+        "special_tokens": _special_tokens(configuration),
+    }
+    prompt: PromptSpec = resolve(PromptSpec, section, configuration)
+    return prompt
+
+
+def _stop_ids(configuration: Configuration) -> list[Any]:
+    ids: list[Any] = []
+    for place in ("generation.eos_token_id", "config.eos_token_id", "config.text_config.eos_token_id"):
+        value = configuration.find(place)
+        ids += value if isinstance(value, list) else [value]
+    return ids
+
+
+def _special_tokens(configuration: Configuration) -> dict[str, str]:
+    found = {}
+    for name in _SPECIAL:
+        value = configuration.find(f"tokenizer.{name}.content", f"tokenizer.{name}")
+        if isinstance(value, str):
+            found[name] = value
+    return found
+
+
+def _template(configuration: Configuration) -> str:
+    path = configuration.directory
+    jinja = path / "chat_template.jinja"
+    try:
+        if jinja.is_file():
+            return jinja.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(path, "chat_template.jinja is not UTF-8") from error
+    for document in (read_object(path / "chat_template.json"), configuration.files["tokenizer"]):
+        template = document.get("chat_template")
+        if isinstance(template, list):  # several named templates, as older tokenizers have them
+            named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
+            template = named.get("default")
+        if isinstance(template, str) and template:
+            return template
+    raise BundleError(path, "it has no chat template (chat_template.jinja, chat_template.json, tokenizer_config.json)")
