@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.llama_context import Capacity, LlamaContext
 from edge_mllm.decoders.llama_library import bytes_per_value, library, load_model
+from edge_mllm.decoders.llama_mapping import worth_mapping
 from edge_mllm.decoders.positions import Placed, PositionTrack, check_segments, segment_length
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
@@ -45,7 +46,7 @@ class LlamaDecoder:
         self.n_embd, self.n_vocab = spec.n_embd, spec.n_vocab
         self.n_ctx = min(settings.n_ctx or spec.context_length, spec.context_length)
         self._spec, self._settings = spec, settings
-        self._model: Any = load_model(path, mmap=settings.mmap)
+        self._model: Any = load_model(path, mmap=worth_mapping(path) if settings.mmap is None else settings.mmap)
         self._check_model(path)
         self._context = LlamaContext(self._model, settings, self.n_vocab)
         self._track = PositionTrack(spec)

@@ -29,8 +29,9 @@ class DecoderSettings:
     chunk: int = 512
     """Prompt tokens computed at once: bounds the memory of activations. 4-bit kernels give slightly different logits
     for different splits, so a result is reproducible for one value only."""
-    mmap: bool = True
-    """Map weights from the file instead of reading them into memory; only for the gguf engine."""
+    mmap: bool | None = None
+    """Map weights from the file instead of reading them into memory; only for the gguf engine. None maps them unless
+    llama.cpp rearranges most of them, which would keep them in memory twice."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= 1024:

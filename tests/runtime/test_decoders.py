@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,6 +279,30 @@ def test_missing_llama_cpp_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(ExtraMissingError, match=r"pip install 'edge-mllm\[gguf\]'"):
         Library()
+
+
+def _mapped(path):
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list its mappings")
+@pytest.mark.parametrize(
+    ("quant", "asked", "mapped"), [("f32", None, True), ("q4_0", None, False), ("q4_0", True, True)]
+)
+def test_weights_are_not_in_memory_twice(wide_bundle, tmp_path, quant, asked, mapped):
+    """llama.cpp rearranges 4-bit matrices into memory of its own: mapping the file too would double them."""
+    from edge_mllm_export.gguf_quantise import QuantiseOptions, quantise_gguf
+
+    path = wide_bundle.file("decoder_gguf")
+    if quant != "f32":
+        path = tmp_path / "decoder.gguf"
+        quantise_gguf(wide_bundle.file("decoder_gguf"), path, quant, QuantiseOptions(threads=1))
+    decoder = LlamaDecoder(path, wide_bundle.spec.decoder, DecoderSettings(threads=1, mmap=asked))
+    try:
+        decoder.prefill([Tokens(np.arange(4))])
+        assert _mapped(path) is mapped
+    finally:
+        decoder.close()
 
 
 def test_engine_is_the_bundles_first_that_is_installed(bundle, monkeypatch):

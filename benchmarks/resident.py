@@ -1,0 +1,115 @@
+"""Resident memory of a decoder by the way its file is loaded, own pages and pages of the file apart.
+
+    python benchmarks/resident.py BUNDLE [--repeat 3] [--out FILE]
+
+Every measurement is a process of its own: it loads decoder.gguf, computes a prompt of 512 tokens and reads its own
+resident memory before and after. The ways take turns. ``default`` is what ``edge_mllm.load`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+WAYS: dict[str, bool | None] = {"mapped": True, "read": False, "default": None}
+
+
+def measure(bundle: Path, way: str, threads: int, prompt: int) -> dict[str, int]:
+    """Bytes that loading and one prompt add to this process."""
+    import numpy as np
+
+    from edge_mllm.bench.memory import resident
+    from edge_mllm.bundle_files import open_bundle
+    from edge_mllm.decoders.llama import LlamaDecoder
+    from edge_mllm.decoders.llama_library import library
+    from edge_mllm.decoders.protocol import Tokens
+    from edge_mllm.decoders.settings import DecoderSettings
+    from edge_mllm.memory import peak_rss_bytes
+
+    opened = open_bundle(bundle, check_hashes=False)
+    library()
+    before = resident()
+    settings = DecoderSettings(threads=threads, mmap=WAYS[way])
+    decoder = LlamaDecoder(opened.file("decoder_gguf"), opened.spec.decoder, settings)
+    decoder.prefill([Tokens(np.arange(prompt) % decoder.n_vocab)])
+    after = resident()
+    cells = (decoder.cell_bytes or 0) * prompt
+    decoder.close()
+    return {
+        "resident": after.rss - before.rss,
+        "anonymous": (after.anonymous or 0) - (before.anonymous or 0),
+        "file": (after.file or 0) - (before.file or 0),
+        "peak": (peak_rss_bytes() or 0) - before.rss,
+        "weights": opened.file("decoder_gguf").stat().st_size,
+        "cache": cells,
+    }
+
+
+def in_process(bundle: Path, way: str, threads: int, prompt: int) -> dict[str, int]:
+    """The same in a fresh process."""
+    command = [
+        sys.executable,
+        str(Path(__file__)),
+        str(bundle),
+        "--way",
+        way,
+        "--threads",
+        str(threads),
+        "--prompt",
+        str(prompt),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt", type=int, default=512, help="prompt tokens")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "resident.json")
+    given = parser.parse_args()
+    if given.way is not None:
+        print(json.dumps(measure(given.bundle, given.way, given.threads, given.prompt)))
+        return
+    from edge_mllm.bench.fingerprint import fingerprint
+
+    runs: dict[str, list[dict[str, int]]] = {way: [] for way in WAYS}
+    for _ in range(given.repeat):
+        for way, found in runs.items():
+            found.append(in_process(given.bundle, way, given.threads, given.prompt))
+    medians: dict[str, dict[str, Any]] = {
+        way: {key: int(median(run[key] for run in found)) for key in found[0]} for way, found in runs.items()
+    }
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(fingerprint(peaks=False)),
+        "bundle": given.bundle.name,
+        "prompt_tokens": given.prompt,
+        "threads": given.threads,
+        "repeat": given.repeat,
+        "bytes": medians,
+        "resident_of_mapped": {
+            way: round(each["resident"] / medians["mapped"]["resident"], 3) for way, each in medians.items()
+        },
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({key: result[key] for key in ("bytes", "resident_of_mapped")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
