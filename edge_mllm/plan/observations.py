@@ -84,4 +84,5 @@ def make_profile(
         threads=threads.pop(),
         created=max(result.created for result in results),
         lines=fit_all(observations),
+        peaks=machine.peaks,
     )

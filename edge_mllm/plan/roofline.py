@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_mllm.bench.peaks import Peaks
 from edge_mllm.errors import ResultFileError, SettingError
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
@@ -62,6 +63,12 @@ class DeviceProfile:
     created: str
     lines: dict[str, Line]
     """Stage and precision, such as ``tower/int8``, ``prefill/gguf/q4_0``, ``decode/onnx/int4_b32``, ``picture``."""
+    peaks: Peaks | None = None
+    """What the machine can do at most; other devices are estimated by the ratio of theirs."""
+    source: str = "measured"
+    """Where the numbers come from."""
+    estimated: bool = False
+    """Scaled from another device and not measured."""
 
     def line(self, name: str) -> Line:
         """The line of a stage.
