@@ -1,0 +1,76 @@
+"""What every peer starts from: one checkpoint, this project's bundle of it, mmproj files, pictures, environments."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from peer_libmtmd import mmproj_file
+from roster import ENVIRONMENTS
+
+from edge_mllm.bench.cases import sample_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "peers"
+MMPROJ = ("f16", "q8_0")
+
+
+def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Path:
+    """The checkpoint: the one that was given, or random weights in a published shape."""
+    if given is not None:
+        return Path(given).resolve()
+    from edge_mllm_export.shapes import SHAPES, write_shape
+
+    directory = work / "checkpoint"
+    if not (directory / "written").exists():
+        write_shape(SHAPES[str(shape)](), directory)
+        (directory / "written").touch()
+    return directory
+
+
+def export_bundle_once(checkpoint: Path, work: Path) -> Path:
+    """The bundle with both decoders, and mmproj files beside it."""
+    from edge_mllm_export import ExportOptions, export_bundle
+    from edge_mllm_export.checkpoint import open_checkpoint
+    from edge_mllm_export.families import find_family
+    from edge_mllm_export.vision_mmproj import write_mmproj
+
+    bundle = work / "model.edge"
+    if not bundle.exists():
+        options = ExportOptions(verify=False, calibration=False)
+        export_bundle(str(checkpoint), bundle, options, lambda step: print(step, file=sys.stderr))
+    opened = open_checkpoint(checkpoint)
+    family = find_family(opened)
+    if family.mmproj is not None:
+        for precision in MMPROJ:
+            out = mmproj_file(str(bundle), precision)
+            if not out.exists():
+                write_mmproj(opened, family, out, precision)
+    return bundle
+
+
+def picture_file(work: Path, size: tuple[int, int], number: int) -> Path:
+    """A picture of its own for every round, so that no cache can help."""
+    out = work / "pictures" / f"{size[0]}x{size[1]}-{number}.jpg"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.exists():
+        out.write_bytes(sample_picture(*size, number))
+    return out
+
+
+def python_of(environment: str | None) -> str:
+    """The interpreter of an environment, which is made when it is not there or its pins changed."""
+    if environment is None:
+        return sys.executable
+    home = BUILD / "environments" / environment
+    pins = ENVIRONMENTS[environment]
+    mark = home / hashlib.sha256(repr(pins).encode()).hexdigest()[:16]
+    python = str(home / "bin" / "python")
+    if not mark.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        for arguments in pins:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *arguments], check=True, stdout=sys.stderr)
+        mark.touch()
+    return python

@@ -1,0 +1,147 @@
+"""OpenVINO through optimum-intel: 4-bit decoder; the variant is ``w8`` (8-bit tower weights) or ``w8a8``.
+
+``w8`` is what optimum-intel writes by itself. ``w8a8`` quantises the tower's activations too, statically, with NNCF on
+noise (the weights are random, so no picture would be a better sample); it is the faster of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prompts import chat_prompt
+from protocol import Job, Question, Reply, serve
+from token_clock import VisionClock, ask
+
+_PACKAGES = ("openvino", "optimum-intel", "nncf", "transformers", "torch")
+_TOWER = "openvino_vision_embeddings_model.xml"
+_TILES = 4
+"""Tiles of noise that ranges are measured on."""
+_GROUP = 32
+"""Weights that share a scale, as in the other peers' 4-bit formats."""
+
+
+def prepare(job: Job) -> None:
+    """Export and quantise with optimum-intel."""
+    from optimum.intel import (
+        OVModelForVisualCausalLM,
+        OVPipelineQuantizationConfig,
+        OVWeightQuantizationConfig,
+    )
+    from transformers import AutoProcessor
+
+    parts: dict[str, Any] = {
+        "lm_model": OVWeightQuantizationConfig(bits=4, sym=True, group_size=_GROUP, ratio=1.0),
+        "text_embeddings_model": OVWeightQuantizationConfig(bits=8),
+    }
+    if job.variant == "w8":
+        parts["vision_embeddings_model"] = OVWeightQuantizationConfig(bits=8, sym=True)
+    source = _older(Path(job.checkpoint), Path(job.out) / "source")
+    model = OVModelForVisualCausalLM.from_pretrained(
+        source,
+        export=True,
+        compile=False,
+        quantization_config=OVPipelineQuantizationConfig(quantization_configs=parts),
+    )
+    model.save_pretrained(job.out)
+    AutoProcessor.from_pretrained(source).save_pretrained(job.out)
+    for name in ("chat_template.json", "chat_template.jinja"):
+        if (Path(job.checkpoint) / name).is_file():
+            shutil.copy(Path(job.checkpoint) / name, job.out)
+    if job.variant == "w8a8":
+        _quantise_tower(job.out)
+
+
+def _older(checkpoint: Path, out: Path) -> Path:
+    """The checkpoint with a tokenizer class that transformers 4 knows; everything else is linked."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for file in checkpoint.iterdir():
+        (out / file.name).symlink_to(file.resolve())
+    settings = out / "tokenizer_config.json"
+    fields = json.loads(settings.read_text("utf-8"))
+    if fields.get("tokenizer_class") == "TokenizersBackend":
+        fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+        fields["additional_special_tokens"] = fields.pop("extra_special_tokens", [])
+        settings.unlink()
+        settings.write_text(json.dumps(fields), "utf-8")
+    return out
+
+
+def _quantise_tower(out: str) -> None:
+    """Replace the tower by one whose activations have 8 bits too."""
+    import nncf
+    import openvino as ov
+
+    feeds = _tower_inputs(out)
+    tiles = len(feeds["pixel_values"])
+    samples = [{name: values[tile : tile + 1] for name, values in feeds.items()} for tile in range(min(tiles, _TILES))]
+    path = Path(out) / _TOWER
+    quantised = nncf.quantize(
+        ov.Core().read_model(path),
+        nncf.Dataset(samples),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(samples),
+    )
+    new = path.with_name("quantised.xml")
+    ov.save_model(quantised, new, compress_to_fp16=False)
+    for suffix in (".xml", ".bin"):
+        new.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+class _SeenError(Exception):
+    """Carries what the tower was to be fed with."""
+
+
+def _tower_inputs(out: str) -> dict[str, Any]:
+    """What optimum-intel feeds the tower for a picture of noise: arrays whose first axis is the tile."""
+    import numpy as np
+    from optimum.intel import OVModelForVisualCausalLM
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    model = OVModelForVisualCausalLM.from_pretrained(out, compile=False, device="CPU")
+
+    def stop(pixel_values: Any, **others: Any) -> None:
+        raise _SeenError({"pixel_values": pixel_values, **others})
+
+    model.vision_embeddings.forward = stop
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+    inputs = AutoProcessor.from_pretrained(out)(text=chat_prompt(out, "x"), images=[picture], return_tensors="pt")
+    try:
+        model.get_vision_embeddings(**inputs)
+    except _SeenError as seen:
+        return {name: np.asarray(values) for name, values in seen.args[0].items()}
+    raise RuntimeError("the tower was not called")
+
+
+class OpenVino:
+    """A loaded export."""
+
+    def __init__(self, job: Job) -> None:
+        from optimum.intel import OVModelForVisualCausalLM
+        from transformers import AutoProcessor
+
+        settings = {"INFERENCE_NUM_THREADS": str(job.threads), "PERFORMANCE_HINT": "LATENCY"}
+        self.model = OVModelForVisualCausalLM.from_pretrained(job.out, ov_config=settings, device="CPU")
+        self.processor, self.out = AutoProcessor.from_pretrained(job.out), job.out
+        self.vision = VisionClock(self.model, "get_vision_embeddings")
+        self.files = [str(path) for path in Path(job.out).glob("openvino_*") if "token" not in path.name]
+        versions = {name: metadata.version(name) for name in _PACKAGES}
+        precision = {"decoder": f"int4 sym g{_GROUP}", "tower": job.variant}
+        self.about = {"versions": versions, "precision": precision}
+
+    def answer(self, question: Question) -> Reply:
+        """Answer a question about a new picture."""
+        return ask(self.model, self.processor, self.vision, question, self.out)
+
+    def again(self, question: Question) -> Reply:
+        """generate() keeps nothing of the last picture: everything is computed again."""
+        return self.answer(question)
+
+
+if __name__ == "__main__":
+    serve(OpenVino, prepare)

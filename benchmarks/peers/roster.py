@@ -1,0 +1,70 @@
+"""Who takes part, in which environment, and what is known to be impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    name: str
+    script: str
+    variant: str
+    environment: str | None = None
+    """A key of ENVIRONMENTS; None is the project's own."""
+    families: tuple[str, ...] | None = None
+    """Families it takes; None: all."""
+
+
+ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "openvino": (
+        (
+            *("torch==2.13.0", "transformers==4.57.6", "optimum==2.3.0", "nncf==3.4.0", "openvino==2026.4.1"),
+            *(
+                "openvino-tokenizers==2026.4.1.0",
+                "pillow==13.0.0",
+                "accelerate==1.15.0",
+                "requests==2.34.2",
+                "jinja2==3.1.6",
+            ),
+        ),
+        # It asks for torchvision, which has no CPU build on the index and breaks transformers beside a CPU torch.
+        ("--no-deps", "optimum-intel==2.2.0"),
+    ),
+}
+"""Name -> arguments of one ``pip install`` after the other."""
+
+ENTRIES = (
+    Entry("edge-mllm gguf", "peer_edge_mllm.py", "gguf"),
+    Entry("edge-mllm onnx", "peer_edge_mllm.py", "onnx"),
+    Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=("idefics3", "qwen2_vl", "internvl")),
+    Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=("idefics3", "qwen2_vl", "internvl")),
+    Entry("openvino w8", "peer_openvino.py", "w8", "openvino"),
+    Entry("openvino w8a8", "peer_openvino.py", "w8a8", "openvino"),
+    Entry("ort-genai int4", "peer_ort_genai.py", "int4"),
+    Entry("torch bf16", "peer_transformers.py", "bf16"),
+    Entry("torch int8", "peer_transformers.py", "int8"),
+)
+"""The first is what the ratios are taken to."""
+
+LEFT_OUT = {
+    "openvino-genai VLMPipeline": "2026.4 refuses models of type idefics3; optimum-intel runs them on the same engine",
+    "MNN": (
+        "the wheel (3.6.1) has a runtime but not llmexport, and its converter installs packages outside its own "
+        "environment and reports its use over the network when it is imported, so it was not run"
+    ),
+    "llama-cpp-python's chat handlers": (
+        "they call the same libmtmd and clear the cache at every call, so their second question costs what the first "
+        "one does"
+    ),
+}
+"""Peers that do not run here, and why."""
+
+
+def choose(names: Iterable[str]) -> list[Entry]:
+    """The entries whose names begin with one of these; all of them without any."""
+    wanted = [name.strip() for name in names if name.strip()]
+    return [entry for entry in ENTRIES if not wanted or any(entry.name.startswith(name) for name in wanted)]
