@@ -18,7 +18,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bench.result import SCHEMA, Result, Run
+from edge_mllm.bench.result import SCHEMA, Result, Run, Shares
 from edge_mllm.bench.stats import Summary
 
 TARGET = Path(__file__).resolve().parent.parent / "edge_mllm" / "bench" / "schema.json"
@@ -87,7 +87,8 @@ def make_schema() -> dict[str, Any]:
         "description": "Every metric summarised, derived from the samples.",
         "additionalProperties": {"$ref": "#/$defs/Summary"},
     }
-    run["required"].append("summary")
+    run["properties"]["shares"] = schema_of(Shares, definitions)
+    run["required"] += ["summary", "shares"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": SCHEMA,

@@ -31,6 +31,8 @@ class Grid:
     images: Sequence[int] = (1,)
     prompt_tokens: Sequence[int] = (16,)
     answer_tokens: Sequence[int] = (64,)
+    mmproj: str | None = None
+    """The tower of a GGUF file; then there is one model."""
 
     def cases(self) -> list[Case]:
         """The cases, models outermost.
@@ -38,6 +40,8 @@ class Grid:
         Raises:
             SettingError: a value is outside its range.
         """
+        if self.mmproj is not None and len(self.models) != 1:
+            raise SettingError("--mmproj is the tower of one GGUF file; give one --model with it")
         axes = (self.models, self.engines, self.threads, self.image_sizes, self.images)
         out = []
         for model, engine, threads, size, images in itertools.product(*axes):
@@ -53,6 +57,7 @@ class Grid:
                     images=images,
                     prompt_tokens=prompt,
                     answer_tokens=answer,
+                    mmproj=self.mmproj,
                 )
                 _check(case)
                 if case not in out:

@@ -61,7 +61,7 @@ def fingerprint(*, threads: int | None = None, peaks: bool = True) -> Machine:
     buffer = min(256 << 20, max(16 << 20, available // 8))
     count = threads or processor.sensible_threads
     return Machine(
-        id=_machine_id(processor),
+        id=machine_id(processor),
         processor=processor,
         memory_bytes=total,
         swap_bytes=memory.get("SwapTotal", 0),
@@ -129,7 +129,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _machine_id(processor: Processor) -> str:
+def machine_id(processor: Processor) -> str:
+    """The ``id`` of a machine with this processor."""
     text = "|".join((processor.model, str(processor.logical_cores), " ".join(processor.flags)))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

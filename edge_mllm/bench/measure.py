@@ -124,6 +124,21 @@ def weights_per_token(path: Path, engine: str) -> int | None:
     return sum(bundle.file(part).stat().st_size for part in graph if part in bundle.spec.parts)
 
 
+def tower_work(path: Path, case: Case) -> float | None:
+    """Operations of the tower over a case's pictures; None without pictures and where the shape is not recorded."""
+    from edge_mllm.bundle_files import open_bundle
+    from edge_mllm.plan.costs import picture_tower
+    from edge_mllm.plan.facts import facts_of_bundle
+
+    if not case.images or not (path / "bundle.json").is_file():
+        return None
+    facts = facts_of_bundle(open_bundle(path, check_hashes=False))
+    if facts.shape is None:
+        return None
+    ops, _ = picture_tower(facts, facts.shape.tower, facts.picture(case.image_width, case.image_height))
+    return ops * case.images
+
+
 def _measure_together(cases: Sequence[Case], plan: Plan, progress: Progress, refused: set[str]) -> list[Run]:
     models = [describe_model(case.model) for case in cases]
     cold: list[list[float]] = [[] for _ in cases]
@@ -169,7 +184,11 @@ def _run(case: Case, model: Model, loads: Loads, opened: Opened, process: ModelP
     now = process.memory()
     return Run(
         case=case,
-        model=dataclasses.replace(model, decode_bytes=weights_per_token(Path(case.model), opened.engine)),
+        model=dataclasses.replace(
+            model,
+            decode_bytes=weights_per_token(Path(case.model), opened.engine),
+            tower_ops=tower_work(Path(case.model), case),
+        ),
         engine=opened.engine,
         threads=opened.threads,
         counts=replies[-1].counts,

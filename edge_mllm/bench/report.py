@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_mllm.bench.result import Result, Run
+from edge_mllm.bench.result import Result, Run, shares
 from edge_mllm.bench.stats import Summary
 
 _MIB = 1 << 20
@@ -110,7 +110,7 @@ def _cells(result: Result, run: Run) -> dict[str, str]:
     cells["prefill tokens/s"] = _rate(summary["prefill_tps"])
     cells["decode tokens/s"] = _rate(summary["decode_tps"])
     cells["residual"] = f"{100 * summary['residual'].median:.1f} %"
-    cells |= _memory_cells(run) | _energy_cells(summary) | _limit_cells(result, run, summary)
+    cells |= _memory_cells(run) | _energy_cells(summary) | _limit_cells(result, run)
     throttled = sorted({flag for sample in run.samples for flag in sample.throttled})
     cells["throttled"] = "; ".join(throttled)
     cells["weights"] = "random" if run.model.random_weights else ""
@@ -150,12 +150,16 @@ def _energy_cells(summary: dict[str, Summary]) -> dict[str, str]:
     return {"energy per answer": "; ".join(joules)}
 
 
-def _limit_cells(result: Result, run: Run, summary: dict[str, Summary]) -> dict[str, str]:
-    peaks, per_token = result.machine.peaks, run.model.decode_bytes
-    if peaks is None or per_token is None:
-        return {"share of bandwidth": ""}
-    share = per_token * summary["decode_tps"].median / peaks.read_bytes_per_s
-    return {"share of bandwidth": f"{100 * share:.0f} % in decode"}
+def _limit_cells(result: Result, run: Run) -> dict[str, str]:
+    found = shares(run, result.machine.peaks)
+    bandwidth, tower = found.decode_of_bandwidth, found.tower_of_int8
+    precision = run.model.parts.get("vision", "")
+    if not precision.startswith("int"):
+        tower = found.tower_of_float32
+    return {
+        "share of bandwidth": "" if bandwidth is None else f"{100 * bandwidth:.0f} % in decode",
+        "share of peak": "" if tower is None else f"{100 * tower:.0f} % in the tower",
+    }
 
 
 def _seconds(summary: dict[str, Summary], name: str) -> str:

@@ -45,7 +45,9 @@ class Worker:
         self._case = read_typed(Case, command["case"])
         before = resident()
         start = time.perf_counter()
-        self._model = load(self._case.model, engine=self._case.engine, threads=self._case.threads)
+        self._model = load(
+            self._case.model, engine=self._case.engine, threads=self._case.threads, mmproj=self._case.mmproj
+        )
         self._model.load_tower()
         seconds = time.perf_counter() - start
         return {

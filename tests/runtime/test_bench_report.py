@@ -15,7 +15,7 @@ from edge_mllm.bench.measure import Plan, run_grid, run_pairs
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.bench.plot import plot_stages
 from edge_mllm.bench.report import Sheet, caption, ratio_sheets, run_sheet, to_csv, to_markdown
-from edge_mllm.bench.result import Result
+from edge_mllm.bench.result import Result, result_to_dict, shares
 from edge_mllm.errors import SettingError
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("fake_worker.py")), "onnx=0.8", "gguf=0.4")
@@ -51,6 +51,27 @@ def test_few_runs_stand_side_by_side(result: Result) -> None:
     assert lines["energy per answer"] == ("20.00 J rapl/package",) * 2
     assert lines["throttled"] == ("1 thermal throttle events",) * 2
     assert lines["residual"] == ("1.0 %", "1.0 %")
+
+
+def test_shares_of_the_machines_limits(result: Result) -> None:
+    """Decoding reads its weights once a token; the tower's operations are set against the peak of its precision."""
+    peaks = Peaks(threads=2, read_bytes_per_s=4e9, buffer_bytes=1, float32_ops_per_s=1e9, int8_ops_per_s=8e9)
+    run = result.runs[0]
+    summary = run.summary()
+    tps, vision = summary["decode_tps"].median, summary["vision"].median
+    model = dataclasses.replace(run.model, decode_bytes=10**7, tower_ops=1e9, parts={"vision": "int8"})
+    run = dataclasses.replace(run, model=model)
+    found = shares(run, peaks)
+    assert found.decode_of_bandwidth == pytest.approx(1e7 * tps / 4e9)
+    assert found.tower_of_int8 == pytest.approx(1e9 / vision / 8e9)
+    assert found.tower_of_float32 == pytest.approx(1e9 / vision / 1e9)
+    assert shares(run, None).decode_of_bandwidth is None
+    assert shares(result.runs[0], peaks).tower_of_int8 is None, "a model that records no shape"
+    machine = dataclasses.replace(result.machine, peaks=peaks)
+    whole = dataclasses.replace(result, machine=machine, runs=(run,), comparisons=())
+    lines = lines_of(run_sheet([whole]))
+    assert lines["share of peak"] == (f"{100 * found.tower_of_int8:.0f} % in the tower",)
+    assert result_to_dict(whole)["runs"][0]["shares"]["tower_of_int8"] == found.tower_of_int8
 
 
 def test_many_runs_are_one_line_each(model: str) -> None:
