@@ -41,7 +41,8 @@ class TileLayout:
     ``{row}``, ``{col}`` (1-based) and ``{index}`` (1-based, in tile order) are filled in ``before_tile``. A picture of
     several tiles reads: before_image, then per row its tiles (before_tile, visual tokens, after_tile) and after_row,
     with the global tile (before_global, visual tokens, after_global) first or last, then after_image. A picture of a
-    single tile reads: before_image, before_single, visual tokens, after_single, after_image.
+    single tile, or whose tiles are stitched, reads: before_image, before_single, visual tokens, after_single,
+    after_image.
     """
 
     before_image: str = ""
@@ -155,7 +156,8 @@ class BundleSpec:
     prompt: PromptSpec
     decoder: DecoderSpec
     parts: dict[str, Part]
-    """Keys: vision, decoder_onnx, decoder_onnx_data, embeddings, decoder_gguf, mmproj, tokenizer, chat_template."""
+    """Keys: vision, newline, decoder_onnx, decoder_onnx_data, embeddings, decoder_gguf, mmproj, tokenizer,
+    chat_template."""
     recipe: dict[str, Any]
     verification: dict[str, Any]
     created: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +19,7 @@ from edge_mllm.errors import (
     PartMismatchError,
     PartMissingError,
 )
-from edge_mllm.tile_plan import plan_tiles
+from edge_mllm.tile_plan import MAX_TILES, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -223,10 +224,14 @@ def _whole_numbers(prefix: str, part: Any) -> dict[str, int]:
 
 def _check_tiles(root: Path, spec: BundleSpec, where: str) -> None:
     """Tiles must have the tower's size, and there must not be thousands of them."""
+    grids = getattr(spec.image.tiler, "grids", ())
+    if any(not 0 < side <= MAX_TILES for grid in grids for side in grid):
+        raise BundleError(root, f"{where}, image.tiler.grids: rows and columns must be from 1 to {MAX_TILES}")
     try:
         plan = plan_tiles(1024, 1024, spec.image.tiler)
     except EdgeMLLMError as error:
         raise BundleError(root, f"{where}, image.tiler: {error}") from error
+    _check_stitching(root, spec, plan, where)
     patches = spec.vision.patches
     if (plan.token_grid is None) != (patches is None):
         raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{spec.image.tiler.kind}'")
@@ -239,6 +244,17 @@ def _check_tiles(root: Path, spec: BundleSpec, where: str) -> None:
     if (width, height) != (spec.vision.tile_width, spec.vision.tile_height):
         tower = f"{spec.vision.tile_width}x{spec.vision.tile_height}"
         raise BundleError(root, f"{where}, image.tiler cuts {width}x{height} tiles but vision takes {tower}")
+
+
+def _check_stitching(root: Path, spec: BundleSpec, plan: TilePlan, where: str) -> None:
+    """A map needs square tiles of tokens, and the newline embedding behind its rows."""
+    if plan.stitch is None:
+        return
+    if math.isqrt(spec.vision.tokens_per_tile) ** 2 != spec.vision.tokens_per_tile:
+        reason = f"{spec.vision.tokens_per_tile} is no square number, which image.tiler.stitch needs"
+        raise BundleError(root, f"{where}, vision.tokens_per_tile: {reason}")
+    if "newline" not in spec.parts:
+        raise BundleError(root, f"{where} names no newline, which image.tiler.stitch needs; export the model again")
 
 
 def _check_tokenizer(root: Path, spec: BundleSpec, tokenizer: Tokenizer) -> None:

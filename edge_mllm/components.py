@@ -113,7 +113,7 @@ def bundle_components(
         EngineError: The engine refuses the decoder.
     """
     spec = bundle.spec
-    tower = VisionTower(bundle.file("vision"), spec.vision, spec.decoder.n_embd, threads=settings.threads)
+    tower = VisionTower.of(bundle, threads=settings.threads)
     return Components(
         path=bundle.path,
         engine=engine,

@@ -139,7 +139,7 @@ class PictureEncoder:
         with watch.stage("load"):
             self.tower.load()
         with watch.stage("vision"):
-            rows = self.tower.encode(pixels, progress, token_grid=picture.token_grid).rows
+            rows = picture.joined(self.tower.encode(pixels, progress, token_grid=picture.token_grid))
         with watch.stage("preprocess"):
             self.cache.put(key, rows)
         return Embedded(rows, "tower")

@@ -15,10 +15,12 @@ from edge_mllm.bundle import BundleSpec
 from edge_mllm.decoders.protocol import FloatArray
 from edge_mllm.encoder import PictureEncoder
 from edge_mllm.image import Picture, RgbArray, load_rgb
+from edge_mllm.stitching import join_tiles
 from edge_mllm.tile_plan import TilePlan, plan_tiles
 from edge_mllm.tilers import Tiler
 from edge_mllm.tiling import cut_tiles
 from edge_mllm.timings import EmbeddingSource, ImageUsage, Stopwatch
+from edge_mllm.vision import Encoded
 from edge_mllm.vision_cache import picture_digest
 
 
@@ -67,6 +69,10 @@ class ConversationPicture(ABC):
     @abstractmethod
     def tower_input(self) -> npt.NDArray[Any]:
         """What the tower gets. Not to be called once there are embeddings."""
+
+    def joined(self, encoded: Encoded) -> FloatArray:
+        """What the tower gave, as the decoder takes it: float32 [tokens, n_embd]."""
+        return encoded.rows
 
     @property
     def content(self) -> npt.NDArray[Any]:
@@ -145,6 +151,10 @@ class PicturePart(ConversationPicture):
     def token_grid(self) -> tuple[int, int] | None:
         """Rows and columns of visual tokens, where the picture is not tiled."""
         return self.plan.token_grid
+
+    def joined(self, encoded: Encoded) -> FloatArray:
+        """The tiles' embeddings one after the other, or stitched."""
+        return join_tiles(encoded.embeddings, self.plan, encoded.newline)
 
     def tower_input(self) -> FloatArray:
         """Tiles float32 [tiles, 3, tile height, tile width] or packed patches [patches, values of a patch]."""

@@ -99,7 +99,8 @@ def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:
     """One picture as text: its tiles' visual tokens between the layout's markers."""
     layout, visual = spec.layout, spec.image_token * tokens_per_tile
     single = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
-    return layout.before_image + (single if plan.count == 1 else _grid_text(plan, layout, visual)) + layout.after_image
+    in_one = plan.count == 1 or plan.stitch is not None
+    return layout.before_image + (single if in_one else _grid_text(plan, layout, visual)) + layout.after_image
 
 
 def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:

@@ -41,6 +41,34 @@ class NativeResolution:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stitch:
+    """The tokens of all tiles become one map, its padding is cut off, and every row ends with the newline embedding.
+
+    The tokens of the tile that shows the whole picture stay as they are. Where there is only one tile, one newline
+    follows its tokens.
+    """
+
+    max_tiles: int | None = None
+    """A map with clearly more tokens than so many tiles have is shrunk; None keeps it as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestFitGrid:
+    """Of a list of grids the one that keeps most pixels of the picture, which is scaled into it and centred on black.
+
+    A tile of the whole picture, stretched, comes first. An empty list leaves that tile alone.
+    """
+
+    kind: Literal["best_fit_grid"] = "best_fit_grid"
+    tile: int
+    grids: tuple[tuple[int, int], ...]
+    """Rows and columns, in the order in which they are tried."""
+    slack: float = 0.0
+    """A grid that keeps less than this share of pixels fewer may take the place of an earlier one if it wastes less."""
+    stitch: Stitch | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SingleTile:
     """One tile a picture.
 
@@ -52,7 +80,8 @@ class SingleTile:
     tile: int
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     fill: tuple[int, int, int] = (0, 0, 0)
+    stitch: Stitch | None = None
 
 
-Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | SingleTile
+Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile
 """Union of all tilers; a new mechanism is one more dataclass here and one module in tile_plans/."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ import numpy.typing as npt
 from edge_mllm.bundle import PatchInput, VisionSpec
 from edge_mllm.errors import BundleError, EngineError, PartMismatchError, SettingError
 from edge_mllm.patches import patch_positions
+
+if TYPE_CHECKING:
+    from edge_mllm.bundle_files import OpenBundle
 
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -31,10 +34,12 @@ class Encoded:
     """float32 [tiles, tokens per tile, n_embd]; from a tower that takes any size [1, tokens, n_embd]."""
     seconds: float
     """Wall time of the runs, without loading."""
+    newline: FloatArray | None = None
+    """float32 [n_embd]: what ends the rows of stitched tiles, see :mod:`edge_mllm.stitching`."""
 
     @property
     def rows(self) -> FloatArray:
-        """float32 [tokens of all tiles, n_embd]."""
+        """float32 [tokens of all tiles, n_embd], tile after tile."""
         return self.embeddings.reshape(-1, self.embeddings.shape[-1])
 
 
@@ -49,13 +54,21 @@ class VisionTower:
         tile_batch: Tiles per run. One is the default: it needs the least memory, more were not faster on a CPU, and
             an int8 tower that scales activations per run then gives a tile the same embeddings whatever its
             neighbours are.
+        newline: The file of the newline embedding, for tilers that stitch.
 
     Raises:
         SettingError: ``threads`` or ``tile_batch`` is below one.
     """
 
     def __init__(
-        self, path: Path, spec: VisionSpec, n_embd: int, *, threads: int | None = None, tile_batch: int = 1
+        self,
+        path: Path,
+        spec: VisionSpec,
+        n_embd: int,
+        *,
+        threads: int | None = None,
+        tile_batch: int = 1,
+        newline: Path | None = None,
     ) -> None:
         if tile_batch < 1 or (threads is not None and threads < 1):
             raise SettingError("threads and tiles per run must be at least 1")
@@ -63,6 +76,20 @@ class VisionTower:
         self.threads, self.tile_batch = threads, tile_batch
         self.load_seconds = 0.0
         self._session: Any = None
+        self._newline_path = newline
+        self._newline: FloatArray | None = None
+
+    @staticmethod
+    def of(bundle: OpenBundle, *, threads: int | None) -> VisionTower:
+        """The tower of a bundle."""
+        spec, newline = bundle.spec, "newline" in bundle.spec.parts
+        return VisionTower(
+            bundle.file("vision"),
+            spec.vision,
+            spec.decoder.n_embd,
+            threads=threads,
+            newline=bundle.file("newline") if newline else None,
+        )
 
     @property
     def loaded(self) -> bool:
@@ -73,7 +100,7 @@ class VisionTower:
         """Create the session now; does nothing when it is there.
 
         Raises:
-            BundleError: ONNX Runtime cannot read the file.
+            BundleError: ONNX Runtime cannot read the file, or the newline embedding cannot be read.
             PartMismatchError: Its inputs or outputs are not what the specification says.
         """
         if self._session is not None:
@@ -83,6 +110,8 @@ class VisionTower:
         inputs, outputs = _ports(self.spec, self.n_embd)
         _check_ports(self.path, session.get_inputs(), inputs)
         _check_ports(self.path, session.get_outputs(), outputs)
+        if self._newline_path is not None:
+            self._newline = read_newline(self._newline_path, self.n_embd)
         self._session = session
         self.load_seconds = time.perf_counter() - start
 
@@ -114,7 +143,7 @@ class VisionTower:
         seconds = time.perf_counter() - start
         if not np.isfinite(embeddings).all():
             raise EngineError(f"the tower '{self.path}' gave values that are not numbers; export it at fp32 or int8")
-        return Encoded(embeddings, seconds)
+        return Encoded(embeddings, seconds, self._newline)
 
     def _check_tiles(self, pixels: FloatArray) -> None:
         expected = (3, self.spec.tile_height, self.spec.tile_width)
@@ -163,6 +192,23 @@ class VisionTower:
             raise PartMismatchError(self.path, reason)
         embeddings: FloatArray = result
         return embeddings
+
+
+def read_newline(path: Path, n_embd: int) -> FloatArray:
+    """The newline embedding, float32 [n_embd].
+
+    Raises:
+        BundleError: The file cannot be read.
+        PartMismatchError: It has another type or shape.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError(path, f"the newline embedding cannot be read ({_line(error)})") from error
+    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != (n_embd,):
+        raise PartMismatchError(path, f"the newline embedding should be float32 [{n_embd}]")
+    newline: FloatArray = found
+    return newline
 
 
 _Ports = dict[str, tuple[str, tuple[int | str, ...]]]

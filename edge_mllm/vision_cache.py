@@ -39,12 +39,15 @@ def picture_digest(rgb: npt.NDArray[np.uint8], image: ImageSpec, vision: VisionS
 
 
 def tower_digest(spec: BundleSpec) -> bytes:
-    """32 bytes that stand for the tower: its file and precision, and the engine and its version that run it."""
+    """32 bytes that stand for the tower: its files and precision, and the engine and its version that run it."""
     import onnxruntime
 
-    part = spec.parts["vision"]
+    part, newline = spec.parts["vision"], spec.parts.get("newline")
     engine = f"onnxruntime {onnxruntime.__version__}"
-    return hashlib.sha256(f"{part.sha256.lower()} {part.precision} {engine} {spec.decoder.n_embd}".encode()).digest()
+    text = f"{part.sha256.lower()} {part.precision} {engine} {spec.decoder.n_embd}"
+    if newline is not None:
+        text += f" {newline.sha256.lower()}"
+    return hashlib.sha256(text.encode()).digest()
 
 
 class VisionCache:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_SIZES = ((1024, 768), (640, 480), (768, 1366), (4000, 3000))
 """Width and height of a photo, a small picture, a phone screen and a camera picture."""
+_LONG = 5
+"""Most entries of a list that is shown whole."""
 
 
 @plain_errors
@@ -77,9 +79,14 @@ def _show(spec: BundleSpec, path: Path) -> None:
         console.print("\nrecipe and verification are of another exporter; --json shows them")
 
 
+def _rule(name: str, value: object) -> str:
+    """One setting of a tiler; of a long list its length alone."""
+    return f"{len(value)} {name}" if isinstance(value, tuple) and len(value) > _LONG else f"{name} {value}"
+
+
 def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
     tiler = asdict(spec.image.tiler)
-    rules = ", ".join(f"{name} {value}" for name, value in tiler.items() if name != "kind")
+    rules = ", ".join(_rule(name, value) for name, value in tiler.items() if name != "kind")
     tokens = ", ".join(
         f"{size}: {count['tokens']} ({count['tiles']} tiles)" for size, count in tokens_per_picture(spec).items()
     )

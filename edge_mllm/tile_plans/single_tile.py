@@ -25,7 +25,7 @@ def plan(width: int, height: int, tiler: SingleTile) -> TilePlan:
         side = max(width, height)
         steps = (Pad(side, side, (side - width) // 2, (side - height) // 2, tiler.fill), Resize(tile, tile))
     box = (left, top, left + tile, top + tile)
-    return TilePlan(width=width, height=height, steps=steps, crops=(box,), rows=1, cols=1)
+    return TilePlan(width=width, height=height, steps=steps, crops=(box,), rows=1, cols=1, stitch=tiler.stitch)
 
 
 def _shorter_to(tile: int, width: int, height: int) -> tuple[int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_mllm.errors import ImageError
+from edge_mllm.tile_plans.token_map import TokenMap, token_map
+from edge_mllm.tilers import Stitch
 
 MAX_TILES = 1024
 """Most tiles of one picture; more is a damaged bundle, not a picture."""
@@ -55,6 +57,8 @@ class TilePlan:
     """The global tile is made from the picture itself, not from the canvas."""
     token_grid: tuple[int, int] | None = None
     """Rows and columns of visual tokens, where the tower takes the whole picture at any size."""
+    stitch: Stitch | None = None
+    """The tiles' tokens are put together, see :mod:`edge_mllm.stitching`."""
 
     @property
     def has_global(self) -> bool:
@@ -70,7 +74,16 @@ class TilePlan:
         """Visual tokens of the picture."""
         if self.token_grid is not None:
             return self.token_grid[0] * self.token_grid[1]
-        return self.count * tokens_per_tile
+        if self.stitch is None:
+            return self.count * tokens_per_tile
+        if self.count == 1:
+            return tokens_per_tile + 1
+        return tokens_per_tile * int(self.has_global) + self.token_map(tokens_per_tile).tokens
+
+    def token_map(self, tokens_per_tile: int) -> TokenMap:
+        """What is left of the map of all tiles' tokens when they are stitched."""
+        picture, grid = (self.width, self.height), (self.rows, self.cols)
+        return token_map(picture, grid, tokens_per_tile, None if self.stitch is None else self.stitch.max_tiles)
 
     @property
     def tile_size(self) -> tuple[int, int]:

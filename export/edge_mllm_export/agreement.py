@@ -73,6 +73,7 @@ class EmbeddingAgreement:
     """Visual embeddings against the reference's."""
 
     tiles: int
+    """Tiles, or pictures where their tiles are stitched."""
     cosine_mean: float
     """Mean over visual tokens."""
     cosine_min: float
@@ -84,21 +85,27 @@ class EmbeddingAgreement:
     """(mean cosine of its tokens, relative error) of every tile."""
 
 
-def compare_embeddings(reference: FloatArray, ours: FloatArray) -> EmbeddingAgreement:
-    """Compare visual embeddings [tiles, tokens, n_embd]."""
-    a, b = reference.astype(np.float64), ours.astype(np.float64)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosine = (a * b).sum(-1) / np.maximum(norms, 1e-30)
-    axes = (1, 2)
-    error = np.sqrt(((a - b) ** 2).sum(axes) / np.maximum((a**2).sum(axes), 1e-30))
+def compare_embeddings(reference: Sequence[FloatArray], ours: Sequence[FloatArray]) -> EmbeddingAgreement:
+    """Compare visual embeddings, tile by tile [tokens, n_embd]; tiles may differ in their number of tokens."""
+    pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(reference, ours, strict=True)]
+    cosine = [_cosine(a, b) for a, b in pairs]
+    error = [float(np.sqrt(((a - b) ** 2).sum() / np.maximum((a**2).sum(), 1e-30))) for a, b in pairs]
+    tokens = np.concatenate(cosine)
     return EmbeddingAgreement(
-        tiles=len(reference),
-        cosine_mean=float(cosine.mean()),
-        cosine_min=float(cosine.min()),
-        relative_error_mean=float(error.mean()),
-        relative_error_max=float(error.max()),
-        per_tile=tuple((float(c), float(e)) for c, e in zip(cosine.mean(-1), error, strict=True)),
+        tiles=len(pairs),
+        cosine_mean=float(tokens.mean()),
+        cosine_min=float(tokens.min()),
+        relative_error_mean=float(np.mean(error)),
+        relative_error_max=max(error),
+        per_tile=tuple((float(c.mean()), e) for c, e in zip(cosine, error, strict=True)),
     )
+
+
+def _cosine(a: WideArray, b: WideArray) -> WideArray:
+    """Of every token, [tokens]."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    values: WideArray = (a * b).sum(-1) / np.maximum(norms, 1e-30)
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

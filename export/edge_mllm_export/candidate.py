@@ -17,6 +17,7 @@ from edge_mllm.decoders.select import open_decoder
 from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.prompt import PromptIds, build_prompt
 from edge_mllm.splice import splice
+from edge_mllm.stitching import join_tiles
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm.vision import VisionTower
 from edge_mllm_export.agreement import CLOSE_CALL, margins
@@ -55,8 +56,7 @@ class Candidate:
     @cached_property
     def tower(self) -> VisionTower:
         """The vision tower."""
-        spec = self.spec
-        return VisionTower(self._bundle.file("vision"), spec.vision, spec.decoder.n_embd, threads=self._threads)
+        return VisionTower.of(self._bundle, threads=self._threads)
 
     def prepare(self, probe: Probe) -> Prepared:
         """Tiles and token ids of a probe."""
@@ -70,8 +70,11 @@ class Candidate:
         """Visual embeddings of all pictures, float32 [visual tokens, n_embd]."""
         if not prepared.pictures:
             return np.empty((0, self.spec.decoder.n_embd), np.float32)
-        rows = [self.tower.encode(item.pixels, token_grid=item.plan.token_grid).rows for item in prepared.pictures]
-        return np.concatenate(rows)
+        return np.concatenate([self._rows(item) for item in prepared.pictures])
+
+    def _rows(self, picture: Preprocessed) -> FloatArray:
+        encoded = self.tower.encode(picture.pixels, token_grid=picture.plan.token_grid)
+        return join_tiles(encoded.embeddings, picture.plan, encoded.newline)
 
     def decoder(self, engine: Engine, *, n_ctx: int, exact: bool) -> Decoder:
         """Open a decoder; ``exact`` asks llama.cpp for a float32 cache, as ONNX Runtime's always is."""

@@ -117,7 +117,18 @@ def _write_vision(job: Job) -> Written:
     recipe = job.recipes["vision"]
     files = write_vision_onnx(job.checkpoint, job.family, job.staging / "vision.onnx", recipe)
     parts = {name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), files, strict=False)}
+    if job.family.newline is not None:
+        parts["newline"] = (_write_newline(job, job.family.newline), "f32")
     return Written(parts, {"vision": {**_describe(recipe), "bytes": sum(path.stat().st_size for path in files)}})
+
+
+def _write_newline(job: Job, tensor: str) -> str:
+    """The embedding that ends the rows of stitched tiles, float32 [n_embd]."""
+    import numpy as np
+
+    file = "newline.npy"
+    np.save(job.staging / file, job.checkpoint.tensor(tensor).float().numpy(), allow_pickle=False)
+    return file
 
 
 def _write_mmproj(job: Job) -> Written:

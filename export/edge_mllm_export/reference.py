@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_mllm.tile_plan import plan_tiles
+
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
@@ -49,7 +51,7 @@ class Reference:
     def __init__(self, checkpoint: Checkpoint, family: Family, task: Task) -> None:
         import torch
 
-        self._prompt = family.prompt(checkpoint)
+        self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
         self._processor = family.reference_processor(checkpoint)
         with _quiet():
             self._model = task.model_class.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
@@ -60,8 +62,20 @@ class Reference:
         text = self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         pictures = {"images": [_to_pil(picture) for picture in probe.pictures]} if probe.pictures else {}
         tensors = self._processor(text=text, return_tensors="pt", **pictures)
-        pixels = _tiles(tensors["pixel_values"]) if probe.pictures else np.empty((0, 3, 1, 1), np.float32)
+        pixels = self._tiles(tensors["pixel_values"], probe) if probe.pictures else np.empty((0, 3, 1, 1), np.float32)
         return Inputs(ids=tensors["input_ids"][0].numpy().astype(np.int64), pixels=pixels, tensors=tensors)
+
+    def _tiles(self, pixels: Any, probe: Probe) -> FloatArray:
+        """Tiles of all pictures [tiles, 3, height, width], or packed patches.
+
+        Some processors group tiles by prompt; some group them by picture and fill up with tiles of zeros.
+        """
+        if pixels.ndim == 5 and len(pixels) == len(probe.pictures):
+            tiler = self._image.tiler
+            counts = [plan_tiles(width, height, tiler).count for width, height in probe.sizes]
+            return np.concatenate([tiles[:count].numpy() for tiles, count in zip(pixels, counts, strict=True)])
+        tiles: FloatArray = (pixels if pixels.ndim == 2 else pixels.flatten(0, -4)).numpy()
+        return tiles
 
     def answer(self, probe: Probe, *, new_tokens: int) -> Answer:
         """Continue greedily, keeping the spliced visual embeddings and every step's logits."""
@@ -101,12 +115,6 @@ class Reference:
             output = self._model(
                 input_ids=torch.tensor([tokens[-1:]]), past_key_values=output.past_key_values, use_cache=True
             )
-
-
-def _tiles(pixels: Any) -> FloatArray:
-    """Tiles of all pictures [tiles, 3, height, width], which some processors group by prompt; or packed patches."""
-    tiles: FloatArray = (pixels if pixels.ndim == 2 else pixels.flatten(0, -4)).numpy()
-    return tiles
 
 
 def forget_positions(model: Any) -> None:

@@ -56,7 +56,8 @@ def verify_bundle(job: Job, task: Task, spec: BundleSpec, options: ExportOptions
     prepared = [candidate.prepare(probe) for probe in probes]
     ours = [candidate.encode(item) for item in prepared]
     candidate.tower.close()
-    found["vision"] = {"recipe": job.recipes["vision"].name, **asdict(_compare_towers(spec, answers, ours))}
+    towers = _compare_towers(spec, prepared, [answer.visual for answer in answers], ours)
+    found["vision"] = {"recipe": job.recipes["vision"].name, **asdict(towers)}
     found["engines"] = {
         engine: compare_engine(candidate, engine, job.recipes[engine].lossless, (answers, prepared, ours))
         for engine in spec.engines
@@ -85,11 +86,24 @@ def compare_inputs(reference: Reference, candidate: Candidate, probes: Sequence[
     }
 
 
-def _compare_towers(spec: BundleSpec, answers: Sequence[Answer], ours: Sequence[FloatArray]) -> EmbeddingAgreement:
-    """Tile by tile, or token by token where the tower takes a picture of any size."""
-    shape = (-1, spec.vision.tokens_per_tile, spec.decoder.n_embd)
-    theirs = np.concatenate([answer.visual for answer in answers]).reshape(shape)
-    return compare_embeddings(theirs, np.concatenate(ours).reshape(shape))
+def _compare_towers(
+    spec: BundleSpec, prepared: Sequence[Prepared], theirs: Sequence[FloatArray], ours: Sequence[FloatArray]
+) -> EmbeddingAgreement:
+    """Tile by tile; token by token where the tower takes any size, picture by picture where tiles are stitched."""
+    pictures = [picture for item in prepared for picture in item.pictures]
+    ends = np.cumsum(
+        [
+            part
+            for picture in pictures
+            for part in (
+                [picture.tokens]
+                if picture.plan.stitch is not None
+                else [spec.vision.tokens_per_tile] * (picture.tokens // spec.vision.tokens_per_tile)
+            )
+        ]
+    )
+    split = [np.split(np.concatenate(rows), ends[:-1]) for rows in (theirs, ours)]
+    return compare_embeddings(*split)
 
 
 def compare_engine(

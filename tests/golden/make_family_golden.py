@@ -47,7 +47,14 @@ def _llava(directory: Path) -> Path:
     return make_tiny_llava(directory, tile=336, patch=56)
 
 
+def _llava_next(directory: Path) -> Path:
+    from tiny_anyres import make_tiny_llava_next
+
+    return make_tiny_llava_next(directory, tile=336, patch=56)
+
+
 FAMILIES["llava"] = _llava
+FAMILIES["llava_next"] = _llava_next
 FAMILIES["qwen2_vl"] = _qwen2_vl
 
 

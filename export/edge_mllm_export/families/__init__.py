@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
-from edge_mllm_export.families import idefics3, internvl, llava, qwen2_vl
+from edge_mllm_export.families import idefics3, internvl, llava, llava_next, qwen2_vl
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
 
-FAMILIES: tuple[Family, ...] = (idefics3.FAMILY, internvl.FAMILY, llava.FAMILY, qwen2_vl.FAMILY)
+FAMILIES: tuple[Family, ...] = (idefics3.FAMILY, internvl.FAMILY, llava.FAMILY, llava_next.FAMILY, qwen2_vl.FAMILY)
 
 
 def supported_architectures() -> tuple[str, ...]:

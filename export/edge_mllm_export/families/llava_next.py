@@ -1,0 +1,122 @@
+"""LLaVA-NeXT (1.6): a CLIP tower on the tiles of the best-fitting grid, stitched without padding, rows with newlines.
+
+The class is transformers' ``LlavaNextForConditionalGeneration``; tiles are those of its ``LlavaNextImageProcessorPil``,
+prompts those of its ``LlavaNextProcessor``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.tilers import Stitch
+from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.families import anyres
+from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
+from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
+from edge_mllm_export.families.llava import _TOWERS as TOWERS
+from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.family import Family
+from edge_mllm_export.processor_fields import affine, given, resample_name
+from edge_mllm_export.text_config import resolved_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge_mllm_export.checkpoint import Checkpoint
+
+_DEFAULTS: dict[str, Any] = {
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+}
+"""What LlavaNextImageProcessorPil uses where preprocessor_config.json says nothing."""
+
+
+def image_spec(checkpoint: Checkpoint) -> ImageSpec:
+    """Read preprocessor_config.json."""
+    processor = _processor(checkpoint)
+    rescale, mean, std = affine(processor)
+    return ImageSpec(
+        tiler=anyres.best_fit_grid(checkpoint, processor, _tile(processor), Stitch()),
+        resample=resample_name(processor, default="bicubic"),
+        rescale=rescale,
+        mean=mean,
+        std=std,
+    )
+
+
+def _processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    steps = ("do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "resample")
+    return _DEFAULTS | given(
+        checkpoint.processor, *steps, "size", "crop_size", "do_center_crop", "do_pad", "image_grid_pinpoints"
+    )
+
+
+def _tile(processor: dict[str, Any]) -> int:
+    tile = anyres.square(processor["size"], "size")
+    if processor["crop_size"] is not None and anyres.square(processor["crop_size"], "crop_size") != tile:
+        raise CheckpointError(anyres.FILE, "crop_size", f"is {processor['crop_size']!r}, but size is {tile} px")
+    return tile
+
+
+def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
+    """Tile side and visual tokens per tile."""
+    return anyres.vision_spec(checkpoint, _tile(_processor(checkpoint)))
+
+
+def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Every tensor of tower, projector and newline."""
+    from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
+
+    return anyres.tower_shapes(checkpoint, LlavaNextMultiModalProjector)
+
+
+def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
+    from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
+
+    from edge_mllm_export.families.llava_tower import load_tower
+
+    return load_tower(checkpoint, resolved_config(checkpoint), LlavaNextMultiModalProjector)
+
+
+def reference_processor(checkpoint: Checkpoint) -> Any:
+    """The processor of transformers itself on its PIL image backend."""
+    from transformers import AutoImageProcessor, AutoTokenizer, LlavaNextProcessor
+
+    config = resolved_config(checkpoint)
+    return LlavaNextProcessor(
+        AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil"),
+        AutoTokenizer.from_pretrained(checkpoint.path),
+        patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=TOWERS[config.vision_config.model_type],
+        image_token=prompt_spec(checkpoint).image_token,
+        chat_template=checkpoint.chat_template,
+    )
+
+
+FAMILY = Family(
+    name="llava_next",
+    architectures=("LlavaNextForConditionalGeneration",),
+    image=image_spec,
+    vision=vision_spec,
+    prompt=prompt_spec,
+    decoder=decoder_spec,
+    text_config=text_config,
+    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
+    tower_shapes=tower_shapes,
+    build_tower=build_tower,
+    reference_processor=reference_processor,
+    newline=anyres.NEWLINE,
+    checkpoints=(
+        "llava-hf/llava-v1.6-mistral-7b-hf",
+        "llava-hf/llava-v1.6-vicuna-7b-hf",
+        "llava-hf/llama3-llava-next-8b-hf",
+    ),
+    licence="see each checkpoint",
+)

@@ -1,0 +1,62 @@
+"""Tiny checkpoints of LLaVA-NeXT (CLIP and a Mistral), with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny_llava import CHAT_TEMPLATE, _clip_settings, _text_config, _vision_config, _write_tokenizer
+from tiny_models import _disable_progress_bars, _write_json, randomise
+
+NEXT_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+"""Rows and columns of tiles, as published."""
+
+
+def make_tiny_llava_next(
+    directory: Path,
+    *,
+    seed: int = 0,
+    tile: int = 32,
+    patch: int = 8,
+    processor: dict[str, Any] | None = None,
+) -> Path:
+    """Write a complete tiny LlavaNextForConditionalGeneration checkpoint directory and return it.
+
+    Args:
+        directory: Where to write.
+        seed: Of the random weights.
+        tile: Tile edge in pixels.
+        patch: Patch edge in pixels.
+        processor: Fields of preprocessor_config.json that differ.
+    """
+    from transformers import GenerationConfig, LlavaNextConfig, LlavaNextForConditionalGeneration
+
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = _write_tokenizer(directory)
+    ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
+    points = [[rows * tile, cols * tile] for rows, cols in NEXT_GRIDS]
+    config = LlavaNextConfig(
+        vision_config={"model_type": "clip_vision_model", **_vision_config(tile, patch)},
+        text_config={"model_type": "mistral", "sliding_window": None, **_text_config(), **ids},
+        image_token_index=tokenizer.token_to_id("<image>"),
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_grid_pinpoints=points,
+    )
+    model = LlavaNextForConditionalGeneration(config).eval()
+    randomise(model, seed)
+    model.generation_config = GenerationConfig(**ids)
+    _disable_progress_bars()
+    model.save_pretrained(directory)
+    settings = _clip_settings(tile) | {
+        "image_processor_type": "LlavaNextImageProcessor",
+        "aspect_ratio_setting": "anyres",
+        "image_grid_pinpoints": points,
+        "do_pad": True,
+    }
+    _write_json(directory / "preprocessor_config.json", settings | (processor or {}))
+    _write_json(
+        directory / "processor_config.json", {"processor_class": "LlavaNextProcessor", "image_token": "<image>"}
+    )
+    (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    return directory
