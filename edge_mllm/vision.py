@@ -18,6 +18,9 @@ from edge_mllm.patches import patch_positions
 if TYPE_CHECKING:
     from edge_mllm.bundle_files import OpenBundle
 
+if TYPE_CHECKING:
+    from edge_mllm.bundle_files import OpenBundle
+
 FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after every batch."""
@@ -133,7 +136,7 @@ class VisionTower:
             self._check_tiles(pixels)
             feeds = {}
         else:
-            feeds = _patch_feeds(pixels, token_grid, patches)
+            feeds = patch_feeds(pixels, token_grid, patches)
         self.load()
         start = time.perf_counter()
         if patches is None:
@@ -224,9 +227,19 @@ def _ports(spec: VisionSpec, n_embd: int) -> tuple[_Ports, _Ports]:
     return inputs, {OUTPUT: (_FLOAT, ("tokens", n_embd))}
 
 
-def _patch_feeds(
+def patch_feeds(
     pixels: FloatArray, token_grid: tuple[int, int] | None, spec: PatchInput
 ) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a tower that takes a picture of any size.
+
+    Args:
+        pixels: Packed patches float32 [patches, values of a patch].
+        token_grid: Rows and columns of visual tokens.
+        spec: How patches are made.
+
+    Raises:
+        EngineError: The pixels have another shape.
+    """
     rows, cols = token_grid or (0, 0)
     patches = rows * cols * spec.merge**2
     if pixels.dtype != np.float32 or pixels.shape != (patches, spec.values) or not patches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,14 @@ MinCosine = Annotated[
     float | None, typer.Option(help="Smallest mean cosine of visual embeddings.", rich_help_panel=_LIMITS)
 ]
 
+_AUTO = "With --quant auto"
+MaxSize = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Most of a decoder and the tower, as 300MB.", rich_help_panel=_AUTO)
+]
+MaxLoss = Annotated[
+    float | None, typer.Option(help="Most mean KL divergence in nats per token.", rich_help_panel=_AUTO)
+]
+
 
 @plain_errors
 def export(
@@ -61,10 +70,15 @@ def export(
     format: Annotated[FormatName, typer.Option("--format", help="Decoders to write.")] = FormatName.both,
     quant: Annotated[
         str | None,
-        typer.Option(metavar="RECIPE", help="Decoder recipe; one per engine with a comma between. q4_0,int4_b32"),
+        typer.Option(
+            metavar="RECIPE",
+            help="Decoder recipe; one per engine with a comma between. q4_0,int4_b32; 'auto' measures and chooses.",
+        ),
     ] = None,
+    max_size: MaxSize = None,
+    max_loss: MaxLoss = None,
     vision: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16 or int8 (default).")
+        str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16, int8 (default) or int4.")
     ] = None,
     override: Annotated[
         list[str] | None,
@@ -101,6 +115,8 @@ def export(
     options = ExportOptions(
         format=format.value,
         quant=quant,
+        max_size=None if max_size is None else read_size(max_size),
+        max_loss=max_loss,
         vision=vision,
         mmproj=mmproj,
         tile_tags=tile_tags,
@@ -115,6 +131,24 @@ def export(
     with _interruptible(), _progress() as announce:
         spec = export_bundle(source, out, options, announce)
     _report(spec, out)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def read_size(text: str) -> int:
+    """Bytes of ``300MB``, ``1.5GB``, ``280MiB`` or a plain number.
+
+    Raises:
+        SettingError: It is none of these.
+    """
+    from edge_mllm.errors import SettingError
+
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    unit = found.group(2).upper() if found else "?"
+    if found is None or unit not in _UNITS:
+        raise SettingError(f"'{text}' is no size; write 300MB, 1.5GB or 280MiB")
+    return int(float(found.group(1)) * _UNITS[unit])
 
 
 def _require_extra() -> None:

@@ -57,15 +57,21 @@ class Calibration:
         return {"pictures": self.pictures, "positions": positions, "seconds": round(self.seconds, 1)}
 
 
-def calibrate(job: Job, task: Task, directory: Path | None) -> Calibration:
+def calibrate(job: Job, task: Task, directory: Path | None, *, hold_back: bool = False) -> Calibration:
     """Load the checkpoint, let it answer about the calibration pictures, and forget it again.
 
     The matrices of second moments lie in the job's scratch directory and are read one at a time.
+
+    Args:
+        job: Names the checkpoint.
+        task: Makes the reference.
+        directory: The user's pictures, or None.
+        hold_back: Leave the pictures alone that a sweep measures with.
     """
     from edge_mllm_export.reference import Reference
 
     start = time.perf_counter()
-    probes = read_calibration(directory)
+    probes = split_probes(directory).calibrate if hold_back else read_calibration(directory)
     place = job.work / "moments"
     place.mkdir()
     moments = gather_moments(Reference(job.checkpoint, job.family, task), probes, directory=place)
@@ -91,6 +97,22 @@ def read_calibration(directory: Path | None = None) -> tuple[Probe, ...]:
     if not pictures:
         raise CalibrationError(place, f"it holds no picture ({', '.join(PICTURES)})")
     return tuple(Probe(question, (_read_picture(path),)) for path, question in _pairs(place, pictures))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Calibration prompts in two lots."""
+
+    calibrate: tuple[Probe, ...]
+    measure: tuple[Probe, ...]
+
+
+def split_probes(directory: Path | None = None) -> Split:
+    """Two of three prompts to calibrate with, the third to measure with; one or two do for both."""
+    probes = read_calibration(directory)
+    if len(probes) < 3:
+        return Split(probes, probes)
+    return Split(tuple(probe for number, probe in enumerate(probes) if number % 3 != 2), probes[2::3])
 
 
 def _pairs(place: Path, pictures: Sequence[Path]) -> list[tuple[Path, str]]:

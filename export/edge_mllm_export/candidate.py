@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_mllm.bundle_files import OpenBundle, open_bundle
 from edge_mllm.chat_template import ChatTemplate
-from edge_mllm.decoders.protocol import Decoder, FloatArray, Tokens
+from edge_mllm.decoders.protocol import Decoder, FloatArray, IntArray, Tokens
 from edge_mllm.decoders.select import open_decoder
 from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.prompt import PromptIds, build_prompt
@@ -66,21 +66,27 @@ class Candidate:
         messages = [{"role": "user", "content": content}]
         return Prepared(build_prompt(messages, plans, self.spec, self._tokenizer, self._template), pictures)
 
-    def encode(self, prepared: Prepared) -> FloatArray:
-        """Visual embeddings of all pictures, float32 [visual tokens, n_embd]."""
+    def encode(self, prepared: Prepared, tower: VisionTower | None = None) -> FloatArray:
+        """Visual embeddings of all pictures, float32 [visual tokens, n_embd], by the bundle's tower or another one."""
         if not prepared.pictures:
             return np.empty((0, self.spec.decoder.n_embd), np.float32)
-        return np.concatenate([self._rows(item) for item in prepared.pictures])
+        tower = tower or self.tower
+        return np.concatenate([_rows(tower, item) for item in prepared.pictures])
 
-    def _rows(self, picture: Preprocessed) -> FloatArray:
-        encoded = self.tower.encode(picture.pixels, token_grid=picture.plan.token_grid)
-        return join_tiles(encoded.embeddings, picture.plan, encoded.newline)
+    def text(self, tokens: Sequence[int]) -> str:
+        """An answer's text, without special tokens."""
+        return str(self._tokenizer.decode([*tokens]))
 
     def decoder(self, engine: Engine, *, n_ctx: int, exact: bool) -> Decoder:
         """Open a decoder; ``exact`` asks llama.cpp for a float32 cache, as ONNX Runtime's always is."""
         kv_type: KVType | None = "f32" if exact and engine == "gguf" else None
         settings = DecoderSettings(threads=self._threads, n_ctx=n_ctx, kv_type=kv_type)
         return open_decoder(self._bundle, engine, settings)
+
+
+def _rows(tower: VisionTower, picture: Preprocessed) -> FloatArray:
+    encoded = tower.encode(picture.pixels, token_grid=picture.plan.token_grid)
+    return join_tiles(encoded.embeddings, picture.plan, encoded.newline)
 
 
 @dataclass(frozen=True)
@@ -104,19 +110,31 @@ def follow(decoder: Decoder, prepared: Prepared, visual: FloatArray, answer: Ans
         visual: float32 [visual tokens, n_embd]: the reference's embeddings or ours.
         answer: The reference's continuation and logits.
     """
+    first = prefilled(decoder, prepared, visual)
+    start = decoder.n_past
+    difference, forced = _continue_greedily(decoder, first, answer)
+    decoder.truncate(start)
+    return Run(_along(decoder, first, answer.tokens), len(answer.tokens), difference, forced)
+
+
+def prefilled(decoder: Decoder, prepared: Prepared, visual: FloatArray) -> FloatArray:
+    """Empty the cache and put a prompt into it; logits float32 [n_vocab] of the answer's first token."""
     decoder.truncate(0)
     per_picture = np.split(visual, np.cumsum([slot.visual for slot in prepared.prompt.slots])[:-1])
     rows: Sequence[FloatArray] = per_picture if prepared.prompt.slots else []
     grids = [picture.plan.token_grid for picture in prepared.pictures]
-    first = decoder.prefill(splice(prepared.prompt, rows, decoder.n_embd, grids))
-    start = decoder.n_past
-    difference, forced = _continue_greedily(decoder, first, answer)
-    decoder.truncate(start)
-    logits = first[None]
-    if len(answer.tokens) > 1:
-        rest = decoder.prefill([Tokens(answer.tokens[:-1])], all_logits=True)
-        logits = np.concatenate([logits, rest])
-    return Run(logits, len(answer.tokens), difference, forced)
+    return decoder.prefill(splice(prepared.prompt, rows, decoder.n_embd, grids))
+
+
+def teacher_forced(decoder: Decoder, prepared: Prepared, visual: FloatArray, tokens: IntArray) -> FloatArray:
+    """Logits float32 [m, n_vocab] along a given answer int64 [m], each row with the tokens before it."""
+    return _along(decoder, prefilled(decoder, prepared, visual), tokens)
+
+
+def _along(decoder: Decoder, first: FloatArray, tokens: IntArray) -> FloatArray:
+    if len(tokens) < 2:
+        return first[None]
+    return np.concatenate([first[None], decoder.prefill([Tokens(tokens[:-1])], all_logits=True)])
 
 
 def _continue_greedily(decoder: Decoder, logits: FloatArray, answer: Answer) -> tuple[int | None, int]:

@@ -24,6 +24,7 @@ from edge_mllm_export.gguf_header import read_header
 
 if TYPE_CHECKING:
     from edge_mllm_quant.activations import Moments
+    from edge_mllm_quant.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,13 @@ class QuantiseOptions:
     """Layer name in a plain causal LM -> second moments of its input; :func:`write_decoder_gguf` uses them."""
     threads: int = 0
     """0: as many as there are cores."""
+
+
+def options_of(recipe: Recipe, moments: Mapping[str, Moments]) -> QuantiseOptions:
+    """What a recipe changes in llama.cpp's mixture, with what was measured of the layers."""
+    return QuantiseOptions(
+        head=recipe.head, embedding=recipe.embedding_type, tensors=dict(recipe.tensors), moments=moments
+    )
 
 
 def quantise_gguf(source: Path, out: Path, recipe: str, options: QuantiseOptions) -> tuple[tuple[str, str], ...]:

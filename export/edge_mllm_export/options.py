@@ -13,6 +13,7 @@ from edge_mllm_quant.recipe import RECIPES, Component, Recipe, UnknownRecipeErro
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+AUTO = "auto"
 Format = Literal["onnx", "gguf", "both"]
 FORMATS: dict[str, tuple[Component, ...]] = {"onnx": ("onnx",), "gguf": ("gguf",), "both": ("gguf", "onnx")}
 
@@ -35,7 +36,11 @@ class ExportOptions:
 
     format: Format = "both"
     quant: str | None = None
-    """Decoder recipe, or one per engine with a comma between: ``q8_0,int8_b32``."""
+    """Decoder recipe, or one per engine with a comma between: ``q8_0,int8_b32``; ``auto`` measures and chooses."""
+    max_size: int | None = None
+    """``auto``: most bytes of a decoder (with its embedding table) and the tower together."""
+    max_loss: float | None = None
+    """``auto``: most loss of them together, in nats of KL divergence per token."""
     vision: str | None = None
     mmproj: bool = False
     tile_tags: bool = False
@@ -64,8 +69,9 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
     if options.format not in FORMATS:
         raise SettingError(f"unknown format '{options.format}'; known: {', '.join(FORMATS)}")
     engines = FORMATS[options.format]
+    _check_auto(options)
     chosen: dict[Component, Recipe] = {engine: find_recipe(engine) for engine in engines}
-    for name in (options.quant or "").split(","):
+    for name in ("" if options.quant in (None, AUTO) else str(options.quant)).split(","):
         fitting = [recipe for recipe in RECIPES if recipe.name == name.strip() and recipe.component in engines]
         if name and not fitting:
             raise UnknownRecipeError(name.strip(), *engines)
@@ -74,3 +80,15 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
     if options.mmproj:
         chosen["mmproj"] = find_recipe("mmproj")
     return apply_overrides(chosen, options.overrides)
+
+
+def _check_auto(options: ExportOptions) -> None:
+    limited = options.max_size is not None or options.max_loss is not None
+    if options.quant != AUTO:
+        if limited:
+            raise SettingError("--max-size and --max-loss are for --quant auto")
+        return
+    if not limited:
+        raise SettingError("--quant auto needs a limit: --max-size 300MB, --max-loss 0.01 (nats per token), or both")
+    if options.overrides:
+        raise SettingError("--quant auto chooses the exceptions itself; leave --override out, or name a recipe")

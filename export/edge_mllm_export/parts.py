@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_mllm_export.family import Family
     from edge_mllm_quant.activations import Moments
     from edge_mllm_quant.recipe import Component, Recipe
+    from edge_mllm_quant.watching import Feeds
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Job:
     """Scratch space on the same disk; deleted before the bundle appears."""
     calibration: Calibration | None = None
     """What the decoder's layers saw; None where nothing was measured."""
+    tower_samples: tuple[Feeds, ...] = ()
+    """Inputs that decide how the tower is quantised."""
 
     @property
     def moments(self) -> Mapping[str, Moments]:
@@ -93,14 +96,12 @@ def _write_onnx(job: Job) -> Written:
 
 def _write_gguf(job: Job) -> Written:
     from edge_mllm_export.decoder_gguf import write_decoder_gguf
-    from edge_mllm_export.gguf_quantise import QuantiseOptions
+    from edge_mllm_export.gguf_quantise import options_of
 
     recipe = job.recipes["gguf"]
-    options = QuantiseOptions(
-        head=recipe.head, embedding=recipe.embedding_type, tensors=dict(recipe.tensors), moments=job.moments
-    )
+    options = options_of(recipe, job.moments)
     out = job.staging / "decoder.gguf"
-    report = write_decoder_gguf(_text_dir(job), out, recipe.name, name=job.checkpoint.id, options=options)
+    report = write_decoder_gguf(_text_dir(job), out, recipe.base, name=job.checkpoint.id, options=options)
     summary = {
         **_describe(recipe),
         **_calibrated(job, recipe),
@@ -115,20 +116,13 @@ def _write_vision(job: Job) -> Written:
     from edge_mllm_export.vision_onnx import write_vision_onnx
 
     recipe = job.recipes["vision"]
-    files = write_vision_onnx(job.checkpoint, job.family, job.staging / "vision.onnx", recipe)
-    parts = {name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), files, strict=False)}
-    if job.family.newline is not None:
-        parts["newline"] = (_write_newline(job, job.family.newline), "f32")
-    return Written(parts, {"vision": {**_describe(recipe), "bytes": sum(path.stat().st_size for path in files)}})
-
-
-def _write_newline(job: Job, tensor: str) -> str:
-    """The embedding that ends the rows of stitched tiles, float32 [n_embd]."""
-    import numpy as np
-
-    file = "newline.npy"
-    np.save(job.staging / file, job.checkpoint.tensor(tensor).float().numpy(), allow_pickle=False)
-    return file
+    out = job.staging / "vision.onnx"
+    written = write_vision_onnx(job.checkpoint, job.family, out, recipe, samples=job.tower_samples)
+    parts = {
+        name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), written.files, strict=False)
+    }
+    size = sum(path.stat().st_size for path in written.files)
+    return Written(parts, {"vision": {**_describe(recipe), "bytes": size, **written.report}})
 
 
 def _write_mmproj(job: Job) -> Written:

@@ -14,7 +14,7 @@ from edge_mllm.bundle import SCHEMA_VERSION, BundleSpec, Source
 from edge_mllm.errors import SettingError
 from edge_mllm_export.families import find_family
 from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.options import ExportOptions, choose_recipes
+from edge_mllm_export.options import AUTO, ExportOptions, choose_recipes
 from edge_mllm_export.parts import Job, Written, steps
 from edge_mllm_export.resources import require_disk, require_memory
 from edge_mllm_export.source import resolve_source
@@ -74,7 +74,7 @@ def export_bundle(
         require_disk(job)
         if options.verify:
             require_memory(job, "the comparison with the checkpoint", "--no-verify")
-        job = _calibrated(job, task, options, announce)
+        job = _chosen(_calibrated(job, task, options, announce), task, options, announce)
         written = []
         for name, step in steps(recipes).items():
             announce(f"writing {name}")
@@ -105,14 +105,55 @@ def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce
         return job
     if options.calibration is False and options.calibrate:
         raise SettingError("--calibrate names pictures and --no-calibration refuses them; leave one of them out")
-    if options.calibration is False or not any(item.calibrated for item in job.recipes.values()):
+    if options.calibration is False or not any(item.calibrated or item.sampled for item in job.recipes.values()):
+        return job
+    pictures = "the pages that ship" if options.calibrate is None else f"the pictures in '{options.calibrate}'"
+    announce(f"calibrating with {pictures}")
+    hold_back = options.quant == AUTO
+    job = _with_samples(job, options.calibrate, hold_back=hold_back)
+    return _calibrated_decoders(job, task, options.calibrate, hold_back=hold_back)
+
+
+def _chosen(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
+    """The job with measured recipes, where they are to be chosen; what was measured goes into the bundle."""
+    if options.quant != AUTO:
+        return job
+    if job.checkpoint.random_weights:
+        raise SettingError("--quant auto measures loss, and the loss of random weights means nothing; name a recipe")
+    from edge_mllm_export.calibration import split_probes
+    from edge_mllm_export.sweep import sweep
+    from edge_mllm_export.sweep_ground import lay_ground
+    from edge_mllm_export.sweep_report import Limits, write_sweep
+
+    announce("asking the checkpoint about the measuring pictures")
+    ground = lay_ground(job, task, options, split_probes(options.calibrate).measure)
+    found = sweep(job, ground, options, announce)
+    write_sweep(found, Limits(options.max_size, options.max_loss), job.staging)
+    for item in found.chosen.values():
+        announce(f"chosen for {item.component}: {item.label} ({item.bytes / 1e6:.1f} MB, loss {item.loss:.4f})")
+    return replace(job, recipes={**job.recipes, **found.recipes})
+
+
+def _with_samples(job: Job, directory: Path | None, *, hold_back: bool) -> Job:
+    """With tiles for the tower, where its recipe asks for them."""
+    if not job.recipes["vision"].sampled:
+        return job
+    from edge_mllm_export.calibration import read_calibration, split_probes
+    from edge_mllm_export.vision_onnx import tower_samples
+
+    probes = split_probes(directory).calibrate if hold_back else read_calibration(directory)
+    pictures = [picture for probe in probes for picture in probe.pictures]
+    return replace(job, tower_samples=tower_samples(job.checkpoint, job.family, pictures))
+
+
+def _calibrated_decoders(job: Job, task: Task, directory: Path | None, *, hold_back: bool) -> Job:
+    """With what the checkpoint's language model sees, where a recipe asks for it."""
+    if not any(item.calibrated for item in job.recipes.values()):
         return job
     from edge_mllm_export.calibration import calibrate
 
     require_memory(job, "calibration with pictures", "--no-calibration")
-    pictures = "the pages that ship" if options.calibrate is None else f"the pictures in '{options.calibrate}'"
-    announce(f"calibrating with {pictures}")
-    return replace(job, calibration=calibrate(job, task, options.calibrate))
+    return replace(job, calibration=calibrate(job, task, directory, hold_back=hold_back))
 
 
 def _verify(job: Job, task: Task, spec: BundleSpec, options: ExportOptions) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.patches import patch_positions
-from edge_mllm.vision import INPUT, OUTPUT, POSITIONS
+from edge_mllm.vision import INPUT, OUTPUT, POSITIONS, patch_feeds
 from edge_mllm_export.vision_attention import use_attention
 from edge_mllm_quant.graph_files import save_graph
-from edge_mllm_quant.half_storage import store_half
-from edge_mllm_quant.vision_int8 import quantise_dynamic
+from edge_mllm_quant.tower import quantise_tower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,43 +22,69 @@ if TYPE_CHECKING:
     from edge_mllm.bundle import PatchInput
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
+    from edge_mllm_export.probes import RgbArray
     from edge_mllm_export.vision_attention import Attention
     from edge_mllm_quant.recipe import Recipe
+    from edge_mllm_quant.watching import Feeds
 
 OPSET = 23
-_HALF_FROM = 1024
-"""Initialisers with fewer values stay float32: biases and norms weigh nothing."""
+_TILES, _PICTURES = 24, 8
+"""Most samples to quantise a tower with."""
+
+
+@dataclass(frozen=True)
+class TowerFiles:
+    """A written tower."""
+
+    files: tuple[Path, ...]
+    report: dict[str, Any]
+    """What was decided about it."""
 
 
 def write_vision_onnx(
-    checkpoint: Checkpoint, family: Family, out: Path, recipe: Recipe, *, attention: Attention = "mha"
-) -> tuple[Path, ...]:
+    checkpoint: Checkpoint,
+    family: Family,
+    out: Path,
+    recipe: Recipe,
+    *,
+    attention: Attention = "mha",
+    samples: Sequence[Feeds] = (),
+) -> TowerFiles:
     """Write the tower as one ONNX file; beyond 2 GB with a ``.data`` file beside it.
 
     Input ``pixels`` float32 [tiles, 3, height, width], output ``embeddings`` float32 [tiles, tokens, n_embd], whatever
     the precision inside; for a tower that takes any size see :class:`edge_mllm.bundle.VisionSpec`. With fp16 the
     weights are stored in half precision and cast when the file is loaded: half the size, full speed on a CPU. With int8
-    the matrix products run in integers, weights per output channel and activations per call.
+    the matrix products run in integers, weights per output channel and activations per call. With int4 the weights are
+    in blocks of 4 bits. See :mod:`edge_mllm_quant.tower`.
 
     Args:
         checkpoint: Where the weights are.
         family: Builds the tower.
         out: File to write.
-        recipe: One of the vision recipes: fp32, fp16, int8.
+        recipe: One of the vision recipes: fp32, fp16, int8, int4.
         attention: Operator for the attention, see :mod:`edge_mllm_export.vision_attention`.
-
-    Returns:
-        The files written.
+        samples: Inputs of the tower to quantise with, see :func:`tower_samples`.
     """
     tower = family.build_tower(checkpoint)
     spec = family.vision(checkpoint)
     model = trace_tower(tower, spec.patches or (spec.tile_height, spec.tile_width), attention)
     del tower
-    if recipe.name == "fp16":
-        store_half(model, at_least=_HALF_FROM)
-    if recipe.name == "int8":
-        model = quantise_dynamic(model, keep_float=recipe.keep_float)
-    return save_graph(model, out)
+    quantised = quantise_tower(model, recipe, samples)
+    return TowerFiles(save_graph(quantised.model, out), quantised.report)
+
+
+def tower_samples(checkpoint: Checkpoint, family: Family, pictures: Sequence[RgbArray]) -> tuple[Feeds, ...]:
+    """Inputs of the tower: tiles spread over the pictures, or whole pictures for a tower that takes any size."""
+    from edge_mllm.tiling import cut_tiles
+
+    image, vision = family.image(checkpoint), family.vision(checkpoint)
+    if vision.patches is not None:
+        cut = [cut_tiles(picture, image, vision) for picture in pictures[:_PICTURES]]
+        return tuple(patch_feeds(item.pixels, item.plan.token_grid, vision.patches) for item in cut)
+    tiles = [tile for picture in pictures[:_TILES] for tile in cut_tiles(picture, image, vision).pixels]
+    chosen = range(0, len(tiles), max(1, len(tiles) // _TILES))
+    return tuple({INPUT: tiles[place][None]} for place in chosen)[:_TILES]
 
 
 def trace_tower(tower: torch.nn.Module, picture: tuple[int, int] | PatchInput, attention: Attention) -> Any:

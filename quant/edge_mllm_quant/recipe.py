@@ -50,6 +50,8 @@ class Recipe:
     """ONNX decoder: type of the embedding table."""
     keep_float: tuple[tuple[str, ...], ...] = ()
     """Vision: groups of patterns of weights that stay float32; each group must find something."""
+    gguf_type: str = ""
+    """GGUF: llama.cpp's own name of what it starts from, where that is not the recipe's name."""
     head: str | None = None
     """GGUF: type of the output head, and of the embedding table where the two are one tensor."""
     embedding_type: str | None = None
@@ -60,14 +62,27 @@ class Recipe:
     """What was changed in the recipe of this name, as the user wrote it."""
 
     @property
+    def base(self) -> str:
+        """GGUF: what llama.cpp's quantiser is asked for."""
+        return self.gguf_type or self.name
+
+    @property
     def calibrated(self) -> bool:
         """Whether what the layers see can make it better: decoders of few bits."""
-        return self.component in ("gguf", "onnx") and self.bits < _ROUNDED_BELOW
+        return self.component in DECODERS and self.bits < _ROUNDED_BELOW
+
+    @property
+    def sampled(self) -> bool:
+        """Whether pictures decide how the tower is quantised."""
+        return self.component == "vision" and self.bits < 16
 
 
+DECODERS: tuple[Component, ...] = ("gguf", "onnx")
 _ROUNDED_BELOW = 8.0
 """Bits from which rounding hardly shows."""
 _INT_OPTIONS = {"int4_block_size": "32", "int4_accuracy_level": "4"}
+_MIXED_OPTIONS = {**_INT_OPTIONS, "matmul_mixed_precision": "last_matmul:int8,mixed_layers:int8"}
+"""The head in 8 bits and, as llama.cpp's mixtures have it, the projections that lose most in some layers."""
 
 
 def _recipe(component: Component, name: str, **details: Any) -> Recipe:
@@ -81,12 +96,15 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("gguf", "q4_0"),
     _recipe("gguf", "iq4_nl"),
     _recipe("gguf", "q4_k_m"),
+    _recipe("gguf", "q4_0_head4", gguf_type="q4_0", head="q4_0"),
     _recipe("onnx", "f32", lossless=True, builder_precision="fp32", embeddings="float32"),
     _recipe("onnx", "int8_b32", builder_precision="int8", builder_options=_INT_OPTIONS, half_scales=True),
+    _recipe("onnx", "int4_mixed", builder_precision="int4", builder_options=_MIXED_OPTIONS, half_scales=True),
     _recipe("onnx", "int4_b32", builder_precision="int4", builder_options=_INT_OPTIONS, half_scales=True),
     _recipe("vision", "fp32", lossless=True),
     _recipe("vision", "fp16"),
     _recipe("vision", "int8"),
+    _recipe("vision", "int4"),
     _recipe("mmproj", "f32", lossless=True),
     _recipe("mmproj", "f16"),
     _recipe("mmproj", "q8_0"),

@@ -5,7 +5,10 @@ ONNX Runtime's dynamic quantisation (``onnxruntime.quantization.quantize_dynamic
 
 from __future__ import annotations
 
+import logging
 from ast import literal_eval
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,21 +19,17 @@ if TYPE_CHECKING:
     import onnx
 
 
-def quantise_dynamic(model: onnx.ModelProto, *, keep_float: tuple[tuple[str, ...], ...] = ()) -> onnx.ModelProto:
+def quantise_dynamic(model: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onnx.ModelProto:
     """Return the graph with its MatMul weights as int8.
 
     Args:
         model: float32 graph with its tensors in memory; changed in place.
-        keep_float: Groups of patterns (fnmatch) of weights that stay float32, by name or by the module they are in.
-
-    Raises:
-        OverrideError: A group finds nothing.
+        keep: Names of nodes that stay float32.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    kept = [name for patterns in keep_float for name in _find(model, patterns)]
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch, _quiet():
         out = Path(scratch) / "int8.onnx"
         quantize_dynamic(
             model,
@@ -38,20 +37,41 @@ def quantise_dynamic(model: onnx.ModelProto, *, keep_float: tuple[tuple[str, ...
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
+            nodes_to_exclude=[*keep],
             use_external_data_format=model.ByteSize() > 2**31,
         )
         return onnx.load_model(out)
 
 
-def _find(model: onnx.ModelProto, patterns: tuple[str, ...]) -> list[str]:
-    """Nodes whose weight or module fits."""
+def find_products(model: onnx.ModelProto, patterns: tuple[str, ...], *, needed: bool = True) -> list[str]:
+    """Names of the MatMul nodes whose weight or module fits one of the patterns (fnmatch).
+
+    Args:
+        model: As torch's exporter wrote it.
+        patterns: On names of weights and of torch modules.
+        needed: Whether finding nothing is an error.
+
+    Raises:
+        OverrideError: Nothing fits, and it is needed.
+    """
     products = [node for node in model.graph.node if node.op_type == "MatMul"]
     found = [node.name for node in products if any(matches(name, patterns) for name in (*node.input, *_modules(node)))]
-    if not found:
+    if needed and not found:
         known = sorted({name for node in products for name in _modules(node)[-1:]})
         raise OverrideError(f"{patterns[0]}=fp32", f"nothing in the tower has this name; there are {', '.join(known)}")
     return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime's quantiser tells the root logger about every tensor."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _modules(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import torch
 
 from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families import find_family
+from edge_mllm_export.probes import draw_picture
 from edge_mllm_export.vision_attention import Attention
-from edge_mllm_export.vision_onnx import trace_tower, write_vision_onnx
+from edge_mllm_export.vision_onnx import tower_samples, trace_tower, write_vision_onnx
 from edge_mllm_quant.graph_files import save_graph
 from edge_mllm_quant.recipe import find_recipe
 
@@ -57,14 +58,19 @@ def test_smaller_precisions_are_smaller_and_close(tiny_smolvlm: Path, tmp_path: 
     checkpoint = open_checkpoint(tiny_smolvlm)
     theirs = _reference(tiny_smolvlm, _pixels())
     sizes = {}
-    for name, floor in (("fp32", 0.999999), ("fp16", 0.99999), ("int8", 0.995)):
-        (path,) = write_vision_onnx(
-            checkpoint, find_family(checkpoint), tmp_path / f"{name}.onnx", find_recipe("vision", name)
-        )
+    family = find_family(checkpoint)
+    samples = tower_samples(checkpoint, family, [draw_picture(90, 60, seed=1), draw_picture(50, 120, seed=2)])
+    assert len(samples) > 4 and {sample["pixels"].shape for sample in samples} == {(1, 3, 32, 32)}
+    for name, floor in (("fp32", 0.999999), ("fp16", 0.99999), ("int8", 0.995), ("int4", 0.97)):
+        recipe = find_recipe("vision", name)
+        written = write_vision_onnx(checkpoint, family, tmp_path / f"{name}.onnx", recipe, samples=samples)
+        (path,) = written.files
+        assert ("samples" in written.report) == (name in ("int8", "int4"))
         sizes[name] = path.stat().st_size
         assert _cosines(_run(path, _pixels()), theirs).min() > floor
     assert sizes["fp16"] < 0.7 * sizes["fp32"]
     assert sizes["int8"] < 0.6 * sizes["fp32"]
+    assert sizes["int4"] < sizes["int8"]
 
 
 def test_large_towers_keep_their_tensors_beside_the_graph(tiny_smolvlm: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mllm_quant.half_storage import store_half
-from edge_mllm_quant.vision_int8 import quantise_dynamic
+from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
 
 
 def _graph() -> onnx.ModelProto:
@@ -51,7 +51,7 @@ def test_half_storage_takes_only_what_is_chosen() -> None:
 
 
 def test_int8_keeps_named_weights_float(tmp_path: Path) -> None:
-    model = quantise_dynamic(_graph(), keep_float=(("sec*",),))
+    model = quantise_dynamic(_graph(), keep=find_products(_graph(), ("sec*",)))
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("MatMulInteger") == 1
     assert kinds.count("MatMul") == 1

@@ -21,6 +21,6 @@ def test_defaults_exist_and_are_small() -> None:
 def test_unknown_recipe_lists_the_known_ones_of_its_component() -> None:
     with pytest.raises(UnknownRecipeError) as caught:
         find_recipe("gguf", "q3")
-    known = "unknown recipe 'q3'; known for the GGUF decoder: f32, f16, q8_0, q4_0, iq4_nl, q4_k_m"
+    known = "unknown recipe 'q3'; known for the GGUF decoder: f32, f16, q8_0, q4_0, iq4_nl, q4_k_m, q4_0_head4"
     assert str(caught.value) == known
     assert "int8" in recipe_names("vision")

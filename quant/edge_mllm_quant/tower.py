@@ -1,0 +1,139 @@
+"""The vision tower's recipes on its float graph: what is quantised, what stays, and what the pictures decide.
+
+``int8``: products in integers, the projector in half precision. The projector alone made more than half of an int8
+tower's error where it was measured, and holds a few per cent of its weights. With sample inputs, outlier channels
+migrate into the weights where that lowers the error of the embeddings on these samples.
+
+``int4``: weights in blocks of 4 bits chosen with what the products are fed, the projector in blocks of 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_mllm_quant.graph_files import save_graph
+from edge_mllm_quant.half_storage import store_half
+from edge_mllm_quant.migration import migrate_outliers
+from edge_mllm_quant.override import PROJECTOR_PATTERNS
+from edge_mllm_quant.vision_int4 import quantise_weights
+from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
+from edge_mllm_quant.watching import Feeds, FloatArray, Seen, watch_inputs
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edge_mllm_quant.recipe import Recipe
+
+HALF_FROM = 1024
+"""Initialisers with fewer values stay float32: biases and norms weigh nothing."""
+PRODUCTS_BELOW = 9000
+"""Input channels from which the matrix of second moments takes more memory than it is worth."""
+_WORTH = 0.9
+"""A multiplication that runs with every picture must lower the error to this share of what layer norms alone reach."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A tower and what was decided about it."""
+
+    model: onnx.ModelProto
+    report: dict[str, Any]
+    """For the ``recipe`` section of bundle.json."""
+
+
+def quantise_tower(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds] = ()) -> Quantised:
+    """Store a tower as a recipe says.
+
+    Args:
+        model: float32 graph with its tensors in memory; it must not be used afterwards.
+        recipe: One of the vision recipes.
+        samples: Inputs of the tower to decide with; none: the nearest codes, no migration.
+
+    Raises:
+        OverrideError: A pattern of ``recipe.keep_float`` finds nothing.
+    """
+    if recipe.name == "fp16":
+        store_half(model, at_least=HALF_FROM)
+    elif recipe.name == "int8":
+        return _int8(model, recipe, samples)
+    elif recipe.name == "int4":
+        return _int4(model, recipe, samples)
+    return Quantised(model, {})
+
+
+def _int4(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Quantised:
+    kept = [name for patterns in recipe.keep_float for name in find_products(model, patterns)]
+    projector = [name for name in _projector(model) if name not in kept]
+    seen = watch_inputs(model, samples, products_below=PRODUCTS_BELOW) if samples else {}
+    model = quantise_weights(model, seen, keep=[*kept, *projector])
+    others = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.name not in projector]
+    model = quantise_weights(model, {}, keep=others, bits=8)
+    float_weights = {node.input[1] for node in model.graph.node if node.name in kept}
+    store_half(model, at_least=HALF_FROM, choose=lambda name: name not in float_weights)
+    return Quantised(model, {"samples": len(samples)} if samples else {})
+
+
+def _int8(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Quantised:
+    if not samples:
+        return Quantised(_integers(model, recipe), {})
+    seen, exact = watch_inputs(model, samples), run_graph(model, samples)
+    errors: dict[str, float] = {}
+    made: dict[str, onnx.ModelProto] = {}
+    for name in ("none", "norms", "all"):
+        candidate = _copy(model)
+        migrate_outliers(candidate, _peaks(seen), where=name)
+        made[name] = _integers(candidate, recipe)
+        errors[name] = relative_error(exact, run_graph(made[name], samples))
+    chosen = "norms" if errors["norms"] <= errors["none"] else "none"
+    chosen = "all" if errors["all"] < _WORTH * errors[chosen] else chosen
+    return Quantised(made[chosen], {"samples": len(samples), "migration": chosen, "errors": errors})
+
+
+def _integers(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
+    """Integer products but for the projector, which is stored in half precision unless the recipe keeps it float."""
+    asked = {name for patterns in recipe.keep_float for name in find_products(model, patterns)}
+    half = [name for name in _projector(model) if name not in asked]
+    weights = {node.input[1] for node in model.graph.node if node.name in half}
+    model = quantise_dynamic(model, keep=[*asked, *half])
+    store_half(model, choose=lambda name: name in weights)
+    return model
+
+
+def _projector(model: onnx.ModelProto) -> list[str]:
+    """Products between tower and language model; none where nothing is called so."""
+    return find_products(model, PROJECTOR_PATTERNS, needed=False)
+
+
+def _peaks(seen: dict[str, Seen]) -> dict[str, FloatArray]:
+    return {name: entry.peaks for name, entry in seen.items()}
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
+
+
+def run_graph(model: onnx.ModelProto, samples: Sequence[Feeds]) -> list[npt.NDArray[np.float32]]:
+    """The first output for each of the samples."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    with TemporaryDirectory() as scratch:
+        save_graph(model, Path(scratch) / "tower.onnx")
+        session = ort.InferenceSession(str(Path(scratch) / "tower.onnx"), options, ["CPUExecutionProvider"])
+        return [session.run(None, dict(feeds))[0] for feeds in samples]
+
+
+def relative_error(exact: Sequence[FloatArray], ours: Sequence[FloatArray]) -> float:
+    """Norm of the difference over the norm of the exact values, mean over samples."""
+    shares = [np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30) for a, b in zip(exact, ours, strict=True)]
+    return float(np.mean(shares))

@@ -1,0 +1,97 @@
+"""What goes into the matrix products of a float graph when it runs: peaks and second moments of each channel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_mllm_quant.activations import Moments
+from edge_mllm_quant.graph_files import save_graph
+
+if TYPE_CHECKING:
+    import onnx
+
+FloatArray = npt.NDArray[np.float32]
+Feeds = Mapping[str, npt.NDArray[Any]]
+"""Graph input -> array."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one tensor held over all runs."""
+
+    peaks: FloatArray
+    """Largest absolute value of each channel, float32 [channels]."""
+    moments: Moments
+
+
+def shared_inputs(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Tensors that go into products with constant matrices -> those products (MatMul, weights [in, out])."""
+    constants = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in constants:
+            found[node.input[0]].append(node)
+    return dict(found)
+
+
+def watch_inputs(model: onnx.ModelProto, samples: Iterable[Feeds], *, products_below: int = 0) -> dict[str, Seen]:
+    """Run a float graph and note what goes into its products.
+
+    Args:
+        model: float32 graph with its tensors in memory; it stays as it is.
+        samples: Inputs of each run, at least one.
+        products_below: Tensors of fewer channels than this get the whole matrix of second moments.
+
+    Returns:
+        Tensor name -> what it held.
+    """
+    import onnx
+    import onnxruntime as ort
+
+    names = sorted(shared_inputs(model))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {value.name for value in watched.graph.output}
+    fresh = [name for name in names if name not in present]
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in fresh
+    )
+    sums: dict[str, _Sum] = defaultdict(_Sum)
+    with TemporaryDirectory() as scratch:
+        save_graph(watched, Path(scratch) / "watched.onnx")
+        del watched
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        session = ort.InferenceSession(str(Path(scratch) / "watched.onnx"), options, ["CPUExecutionProvider"])
+        for feeds in samples:
+            for name, values in zip(names, session.run(names, dict(feeds)), strict=True):
+                sums[name].add(values.reshape(-1, values.shape[-1]), products_below)
+    return {name: entry.seen() for name, entry in sums.items()}
+
+
+class _Sum:
+    """What was seen so far."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.peaks: FloatArray = np.zeros(1, np.float32)
+        self.total: FloatArray = np.zeros(1, np.float32)
+
+    def add(self, rows: FloatArray, products_below: int) -> None:
+        """Take in [positions, channels]."""
+        self.rows += len(rows)
+        self.peaks = np.maximum(self.peaks, np.abs(rows).max(0))
+        self.total = self.total + (rows.T @ rows if rows.shape[1] < products_below else np.square(rows).sum(0))
+
+    def seen(self) -> Seen:
+        mean = self.total / np.float32(self.rows)
+        whole = mean if mean.ndim == 2 else None
+        return Seen(self.peaks, Moments(self.rows, mean if whole is None else mean.diagonal().copy(), whole))
