@@ -76,12 +76,13 @@ class Chat:
         Raises:
             OSError: The disk is full or the place cannot be written.
         """
+        binding = self._model.binding()
         keys: Sequence[Key] = ()
         state = DecoderState(np.zeros(0, np.int64), ())
         if any(message["role"] == "assistant" for message in self._messages):
             keys, state = self._model.pipeline.saved(Conversation(self._messages, self._pictures))
         head, arrays = pack_chat(ChatState(self._messages, self._pictures, keys, state))
-        write_chat_file(Path(path), ChatFile(self._model.binding(), head, arrays))
+        write_chat_file(Path(path), ChatFile(binding, head, arrays))
 
     @staticmethod
     def load(model: Model, path: str | Path) -> Chat:

@@ -15,6 +15,7 @@ from edge_mllm.decoders.select import cache_binding, choose_engine, engine_bindi
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.encoder import PictureEncoder, Tower
 from edge_mllm.errors import ModelNotFoundError, SettingError
+from edge_mllm.pair.files import is_gguf
 from edge_mllm.published.directory import PublishedDirectory, is_published, open_directory
 from edge_mllm.reader import BundleReader, Reader
 from edge_mllm.vision import VisionTower
@@ -49,6 +50,8 @@ class Opening:
     low_memory: bool = False
     precision: str | None = None
     """Which files of a published directory."""
+    mmproj: Path | None = None
+    """The tower that goes with a GGUF file."""
 
 
 def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:
@@ -77,6 +80,14 @@ def open_components(opening: Opening) -> Components:
         EngineError: There is no decoder for the engine, or the engine refuses it.
         ExtraMissingError: The engine is not installed.
     """
+    if is_gguf(opening.path):
+        from edge_mllm.pair.opening import pair_components
+
+        if opening.precision is not None:
+            raise SettingError("a GGUF file has one precision; leave --precision out")
+        return pair_components(opening)
+    if opening.mmproj is not None:
+        raise SettingError(f"--mmproj goes with a GGUF file, and '{opening.path}' is none")
     files = open_files(opening.path, check_hashes=opening.check_hashes, precision=opening.precision)
     engine = choose_engine(files, opening.engine)
     if isinstance(files, PublishedDirectory):

@@ -1,19 +1,23 @@
-"""Names and sizes of the tensors in a GGUF file, without loading it.
+"""What a GGUF file says of itself before its data: metadata, and names and sizes of its tensors.
 
 Source of the layout: ggml's ``docs/gguf.md``, versions 2 and 3, little-endian.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from edge_mllm.errors import BundleError
 
-_SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY, _UINT32 = 8, 9, 4
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Type of a value -> its struct code."""
+_BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 6: (32, 22), 8: (32, 34), 12: (256, 144), 14: (256, 210), 30: (1, 2)}
+"""Common tensor types -> values and bytes of a block: F32, F16, Q4_0, Q5_0, Q8_0, Q4_K, Q6_K, BF16."""
+_STRING, _ARRAY, _ALIGNMENT = 8, 9, 32
 _MOST = 1 << 24
 """More entries, or longer strings, are no sane file."""
 
@@ -29,16 +33,32 @@ class GGUFTensor:
     """Up to the next tensor, alignment included."""
 
 
+@dataclass(frozen=True)
+class GGUFHeader:
+    """Everything before the data."""
+
+    metadata: dict[str, Any]
+    """Key -> number, truth value or text."""
+    lengths: dict[str, int]
+    """Key -> length, for values that are arrays."""
+    tensors: list[GGUFTensor]
+
+
 def read_tensors(path: Path) -> list[GGUFTensor]:
-    """Read the table of tensors.
+    """Read the table of tensors; errors as :func:`read_gguf`."""
+    return read_gguf(path).tensors
+
+
+def read_gguf(path: Path) -> GGUFHeader:
+    """Read the header.
 
     Raises:
-        BundleError: it is no GGUF file of a known version, or it is damaged.
+        BundleError: it is no GGUF file of a known version, or it is damaged or cut off.
     """
     try:
         with path.open("rb") as stream:
             return _read(stream, path.stat().st_size)
-    except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, KeyError, OSError, RecursionError, ArithmeticError) as error:
         raise BundleError(path, f"it is not a GGUF file that can be read ({error})") from error
 
 
@@ -52,35 +72,44 @@ def decode_bytes(path: Path) -> int:
     return sum(tensor.bytes for tensor in tensors if not (untied and tensor.name == "token_embd.weight"))
 
 
-def _read(stream: BinaryIO, size: int) -> list[GGUFTensor]:
+def _read(stream: BinaryIO, size: int) -> GGUFHeader:
     magic, version, tensors, pairs = struct.unpack("<4sIQQ", stream.read(24))
     if magic != b"GGUF" or version not in (2, 3):
         raise ValueError(f"magic {magic!r}, version {version}")
     if tensors > _MOST or pairs > _MOST:
         raise ValueError("its table is too long")
-    alignment = 32
+    metadata: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
     for _ in range(pairs):
-        key = _string(stream)
-        kind = _number(stream, "<I")
-        if key == "general.alignment" and kind == _UINT32:
-            alignment = _number(stream, "<I")
+        key, kind = _string(stream), _number(stream, "<I")
+        if kind == _ARRAY:
+            lengths[key] = _skip_array(stream)
         else:
-            _skip(stream, kind)
+            metadata[key] = _value(stream, kind)
     table = []
     for _ in range(tensors):
         name = _string(stream)
         shape = tuple(_number(stream, "<Q") for _ in range(_number(stream, "<I")))
-        _number(stream, "<I")
-        table.append((_number(stream, "<Q"), name, shape))
-    start = -(-stream.tell() // alignment) * alignment
-    ends = [*sorted(offset for offset, _, _ in table)[1:], size - start]
-    by_start = dict(zip(sorted(offset for offset, _, _ in table), ends, strict=True))
-    return [GGUFTensor(name, shape, by_start[offset] - offset) for offset, name, shape in table]
+        kind, offset = _number(stream, "<I"), _number(stream, "<Q")
+        table.append((offset, name, shape, kind))
+    alignment = int(metadata.get("general.alignment", _ALIGNMENT))
+    return GGUFHeader(metadata, lengths, _sized(table, size - -(-stream.tell() // alignment) * alignment))
+
+
+def _sized(table: list[tuple[int, str, tuple[int, ...], int]], size: int) -> list[GGUFTensor]:
+    """Tensors in the table's order, each up to the next one in the data, of which there are ``size`` bytes."""
+    offsets = sorted(offset for offset, *_ in table)
+    ends = dict(zip(offsets, [*offsets[1:], size], strict=False))
+    found = [GGUFTensor(name, shape, ends[offset] - offset) for offset, name, shape, _ in table]
+    for tensor, (_, _, _, kind) in zip(found, table, strict=True):
+        values, width = _BLOCKS.get(kind, (256, 1))
+        if tensor.bytes < math.prod(tensor.shape) // values * width:
+            raise ValueError(f"it ends within the tensor {tensor.name}")
+    return found
 
 
 def _number(stream: BinaryIO, layout: str) -> int:
-    (value,) = struct.unpack(layout, stream.read(struct.calcsize(layout)))
-    return int(value)
+    return int(_unpacked(stream, layout))
 
 
 def _string(stream: BinaryIO) -> str:
@@ -90,17 +119,26 @@ def _string(stream: BinaryIO) -> str:
     return stream.read(length).decode("utf-8")
 
 
-def _skip(stream: BinaryIO, kind: int) -> None:
-    if kind == _STRING:
-        _string(stream)
-    elif kind == _ARRAY:
-        inner, count = _number(stream, "<I"), _number(stream, "<Q")
-        if inner in _SCALAR_BYTES:
-            stream.seek(_SCALAR_BYTES[inner] * count, 1)
-        elif count > _MOST:
-            raise ValueError("an array is too long")
-        else:
-            for _ in range(count):
-                _skip(stream, inner)
+def _value(stream: BinaryIO, kind: int) -> Any:
+    return _string(stream) if kind == _STRING else _unpacked(stream, "<" + _SCALARS[kind])
+
+
+def _unpacked(stream: BinaryIO, layout: str) -> Any:
+    (value,) = struct.unpack(layout, stream.read(struct.calcsize(layout)))
+    return value
+
+
+def _skip_array(stream: BinaryIO) -> int:
+    """Go past an array and return its length."""
+    inner, count = _number(stream, "<I"), _number(stream, "<Q")
+    if count > _MOST:
+        raise ValueError("an array is too long")
+    if inner in _SCALARS:
+        stream.seek(struct.calcsize("<" + _SCALARS[inner]) * count, 1)
     else:
-        stream.seek(_SCALAR_BYTES[kind], 1)
+        for _ in range(count):
+            if inner == _ARRAY:
+                _skip_array(stream)
+            else:
+                _value(stream, inner)
+    return count

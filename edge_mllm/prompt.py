@@ -73,7 +73,7 @@ def build_prompt(
         PromptError: Pictures and places for them differ in number, a message contains the image token, or the
             template refused the messages.
     """
-    _check_messages(messages, len(pictures), spec.prompt)
+    check_messages(messages, len(pictures), (spec.prompt.image_token, spec.prompt.placeholder))
     rendered = template.render(messages, spec.prompt.special_tokens)
     pieces = rendered.split(spec.prompt.placeholder)
     if len(pieces) - 1 != len(pictures):
@@ -120,7 +120,17 @@ def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
     return whole + grid if plan.global_first else grid + whole
 
 
-def _check_messages(messages: Sequence[Message], pictures: int, spec: PromptSpec) -> None:
+def check_messages(messages: Sequence[Message], pictures: int, reserved: Sequence[str]) -> None:
+    """Check the form of messages before a template sees them.
+
+    Args:
+        messages: Roles and contents.
+        pictures: How many pictures go with them.
+        reserved: Texts that stand for a picture and must not be in a message.
+
+    Raises:
+        PromptError: A message has no role or content, contains a reserved text, or there are other pictures.
+    """
     if not messages:
         raise PromptError("there is no message")
     items = 0
@@ -131,7 +141,7 @@ def _check_messages(messages: Sequence[Message], pictures: int, spec: PromptSpec
         if not isinstance(content, str):
             items += sum(1 for item in content if isinstance(item, Mapping) and item.get("type") == "image")
         for text in _texts(message):
-            for token in (spec.image_token, spec.placeholder):
+            for token in reserved:
                 if token in text:
                     raise PromptError(
                         f"the text contains '{token}', which stands for a picture in this model; take it out and "

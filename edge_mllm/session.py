@@ -47,12 +47,13 @@ def load(  # noqa: PLR0913  (every option by its own name)
     cache_bytes: int = DEFAULT_BYTES,
     low_memory: bool = False,
     precision: str | None = None,
+    mmproj: str | Path | None = None,
 ) -> Model:
     """Load a model.
 
     Args:
-        path: A bundle, or a directory of published ONNX files in the layout of transformers.js; None is the starter
-            bundle that ships with this package.
+        path: A bundle, a directory of published ONNX files in the layout of transformers.js, or a GGUF file; None is
+            the starter bundle that ships with this package.
         engine: ``onnx`` or ``gguf``; None takes the bundle's first whose library is installed.
         threads: Threads of tower and decoder; None takes the fast physical cores this process may use.
         n_ctx: Most tokens of prompt and answer together; None is the model's own limit. Memory grows as needed.
@@ -66,6 +67,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         precision: Which files of a published directory: a name such as ``q4`` for all graphs, or
             ``vision_encoder=fp16,decoder_model_merged=q4``. None takes the tower whole and the decoder in four bits
             where there is one, see :data:`edge_mllm.published.files.ORDER`.
+        mmproj: The vision tower that goes with a GGUF file; without it the file answers about text alone.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -91,6 +93,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         check_hashes=check_hashes,
         low_memory=low_memory,
         precision=precision,
+        mmproj=None if mmproj is None else Path(mmproj),
     )
     parts = open_components(opening)
     return Model(parts, threads=settings.threads, load_s=time.perf_counter() - start)
@@ -284,9 +287,9 @@ class Model:
         return cut_tiles(load_rgb(picture), self.spec.image, self.spec.vision)
 
     def encode(self, picture: Picture) -> FloatArray:
-        """Visual embeddings float32 [tokens, n_embd], as the decoder takes them."""
+        """Visual embeddings float32 [tokens, n_embd], tile after tile."""
         (part,) = self.reader.pictures([picture], ImageBudget())
-        return part.joined(self._tower.encode(part.tower_input(), token_grid=part.token_grid))
+        return self._tower.encode(part.tower_input(), token_grid=part.token_grid).rows
 
     def prompt_ids(self, prompt: str, images: Sequence[Picture] = ()) -> npt.NDArray[np.int64]:
         """Token ids int64 [n] of a prompt with pictures, the image token repeated once per visual token."""

@@ -44,8 +44,11 @@ ModelOption = Annotated[
         "-m",
         "--model",
         metavar="MODEL",
-        help="A bundle or a directory of published ONNX files; without it, the starter bundle.",
+        help="A bundle, a directory of published ONNX files or a GGUF file; without it, the starter bundle.",
     ),
+]
+MmprojOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file (mmproj.gguf).")
 ]
 PrecisionOption = Annotated[
     str | None,

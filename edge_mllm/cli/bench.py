@@ -37,7 +37,7 @@ OutFile = Annotated[Path | None, typer.Option("-o", "--out", help="Write the res
 def bench(
     context: typer.Context,
     *,
-    model: Annotated[list[str] | None, typer.Option("-m", "--model", help="A bundle; may be repeated.")] = None,
+    model: Annotated[list[str] | None, typer.Option("-m", "--model", help="As for run -m; may be repeated.")] = None,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(help="Two bundles, answers in turns; MODEL@onnx or MODEL@gguf names an engine.", metavar="A B"),
@@ -48,6 +48,7 @@ def bench(
     images: Annotated[list[str] | None, typer.Option(help="Pictures per question; 0 for text alone. [1]")] = None,
     prompt_tokens: Annotated[list[str] | None, typer.Option(help="Length of the question. [16]")] = None,
     answer_tokens: Annotated[list[str] | None, typer.Option(help="Length of the answer. [64]")] = None,
+    mmproj: Annotated[str | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them that do not count.")] = 1,
     loads: Annotated[int, typer.Option(min=1, help="Cold and warm loads per case.")] = 2,
@@ -69,8 +70,8 @@ def bench(
     from edge_mllm.errors import SettingError
 
     wanted = Wanted(as_json=as_json, as_csv=as_csv, as_md=as_md, plot=plot, out=out)
-    if compare and (model or engine):
-        raise SettingError("--compare names its own models and engines; leave out --model and --engine")
+    if compare and (model or engine or mmproj):
+        raise SettingError("--compare names its own models and engines; leave out --model, --engine and --mmproj")
     grid = partial(
         Grid,
         threads=_numbers("--threads", threads) or (None,),
@@ -84,7 +85,7 @@ def bench(
         sides = [grid(models=[path], engines=[name]).cases() for path, name in map(_split, compare)]
         result = _run_pairs(list(zip(*sides, strict=True)), plan)
     else:
-        cases = grid(models=model or [_starter()], engines=_items(engine) or (None,)).cases()
+        cases = grid(models=model or [_starter()], engines=_items(engine) or (None,), mmproj=mmproj).cases()
         result = _run_grid(cases, plan)
     write_results([result], wanted)
 

@@ -44,6 +44,7 @@ def chat(
     chat_file: options.ChatFileOption = None,
     json_schema: options.JsonSchemaOption = None,
     precision: options.PrecisionOption = None,
+    mmproj: options.MmprojOption = None,
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
     from edge_mllm import SamplingOptions, load
@@ -67,8 +68,11 @@ def chat(
         cache_dir=cache_dir,
         low_memory=low_memory,
         precision=precision,
+        mmproj=mmproj,
     )
     with loading as loaded:
+        if chat_file is not None:
+            loaded.binding()  # says now, and not after a long talk, where a chat cannot be saved
         if sys.stdin.isatty():
             typer.echo(f"{loaded.name} on {loaded.engine}: {_HELP}", err=True)
 

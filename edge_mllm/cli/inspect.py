@@ -16,6 +16,7 @@ from edge_mllm.cli._verification import recipe_lines, verification_table
 
 if TYPE_CHECKING:
     from edge_mllm.bundle import BundleSpec
+    from edge_mllm.pair.files import PairFiles
 
 _SAMPLE_SIZES = ((1024, 768), (640, 480), (768, 1366), (4000, 3000))
 """Width and height of a photo, a small picture, a phone screen and a camera picture."""
@@ -29,12 +30,17 @@ def inspect(
     as_json: options.JsonOption = False,
     check: Annotated[bool, typer.Option(help="Compare every file with its SHA-256.")] = False,
     precision: options.PrecisionOption = None,
+    mmproj: options.MmprojOption = None,
 ) -> None:
     """Show a bundle: source, licence, parts, tokens per picture, recipe, and how it compares with its checkpoint."""
     from edge_mllm.components import open_files
+    from edge_mllm.pair.files import is_gguf, read_pair
     from edge_mllm.session import starter_bundle
 
     path = starter_bundle() if model is None else model
+    if is_gguf(path):
+        _show_pair(read_pair(path, mmproj), as_json)
+        return
     bundle = open_files(path, check_hashes=check, precision=precision)
     if as_json:
         document = asdict(bundle.spec) | {"tokens_per_picture": tokens_per_picture(bundle.spec)}
@@ -108,6 +114,28 @@ def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
         "size": f"{sum(part.bytes for part in spec.parts.values()) / 1e6:.2f} MB",
         "made": _made(spec),
     }
+
+
+def _show_pair(files: PairFiles, as_json: bool) -> None:
+    from rich.table import Table
+
+    from edge_mllm.cli._console import wide_console
+
+    places = {"model": str(files.model)} | ({"mmproj": str(files.mmproj)} if files.mmproj else {})
+    sizes = {name: f"{Path(place).stat().st_size / 1e6:.2f} MB" for name, place in places.items()}
+    if as_json:
+        document = {"name": files.name, **places, **files.facts, "decoder": asdict(files.decoder)}
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        return
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    rows = {"name": files.name, **files.facts, **{name: f"{place}, {sizes[name]}" for name, place in places.items()}}
+    if files.mmproj is None:
+        rows["pictures"] = "none without --mmproj FILE" + "".join(
+            f"; {name} lies beside it" for name in files.neighbours
+        )
+    for name, value in rows.items():
+        facts.add_row(name, value)
+    wide_console().print(facts)
 
 
 def _made(spec: BundleSpec) -> str:

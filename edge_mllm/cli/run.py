@@ -43,6 +43,7 @@ def run(
     low_memory: options.LowMemoryOption = False,
     json_schema: options.JsonSchemaOption = None,
     precision: options.PrecisionOption = None,
+    mmproj: options.MmprojOption = None,
 ) -> None:
     """Answer a prompt about pictures, or about none.
 
@@ -69,6 +70,7 @@ def run(
         cache_dir=cache_dir,
         low_memory=low_memory,
         precision=precision,
+        mmproj=mmproj,
     )
     with loading as loaded:
         pieces = loaded.stream(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.bundle import DecoderSpec
+from edge_mllm.bundle import DecoderSpec, ImageAttention
 from edge_mllm.decoders.llama_context import Capacity, LlamaContext
 from edge_mllm.decoders.llama_library import bytes_per_value, library, load_model
 from edge_mllm.decoders.llama_mapping import worth_mapping
@@ -68,6 +69,15 @@ class LlamaDecoder:
         head = self._spec.head_dim or self.n_embd // api.llama_model_n_head(model)
         values = 2 * api.llama_model_n_layer(model) * api.llama_model_n_head_kv(model) * head
         return int(values * bytes_per_value(self._settings.kv_type or "f16"))
+
+    @property
+    def model(self) -> Any:
+        """llama.cpp's handle, for what needs the same vocabulary; valid until :meth:`close`."""
+        return self._model
+
+    def set_image_attention(self, kind: ImageAttention) -> None:
+        """How pictures attend to themselves, where the file does not say it."""
+        self._spec = replace(self._spec, image_attention=kind)
 
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""

@@ -49,8 +49,8 @@ class Library:
             raise EngineError(f"llama-cpp-python cannot load llama.cpp: {error}") from error
         self.api: Any = llama_cpp
         self.log = _Log()
-        self._callback = llama_cpp.llama_log_callback(self.log)  # must outlive every call
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = llama_cpp.llama_log_callback(self.log)  # must outlive every call
+        llama_cpp.llama_log_set(self.callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
 
     def failure(self, what: str) -> EngineError:
