@@ -134,7 +134,8 @@ class Pipeline:
             token_ids=frozenset() if request.ignore_eos else frozenset(self._reader.stop_token_ids),
             strings=request.stop,
         )
-        sampler = Sampler(request.sampling, prompt=job.prompt.ids[job.prompt.ids >= 0].tolist(), processors=job.processors)
+        said = job.prompt.ids[job.prompt.ids >= 0].tolist()
+        sampler = Sampler(request.sampling, prompt=said, processors=job.processors)
         texts: list[str] = []
         append = partial(self._cells.step, ticket)
         for step in decode(logits, append, sampler, self._reader.tokenizer, ending):

@@ -12,6 +12,7 @@ from typing import Any
 from edge_mllm.bench.energy import Energy
 from edge_mllm.bench.fingerprint import Machine
 from edge_mllm.bench.memory import Resident
+from edge_mllm.bench.peaks import Peaks
 from edge_mllm.bench.stats import Ratio, Summary, summarise
 from edge_mllm.errors import ResultFileError
 from edge_mllm.typed_json import FieldError, plain, read_typed
@@ -114,7 +115,22 @@ class Model:
     """Part -> precision, of a bundle."""
     decode_bytes: int | None = None
     """Bytes of weights read for every token of the answer; None where that is not known."""
+    tower_ops: float | None = None
+    """Operations of the tower over the pictures of one question; None where the shape is not recorded."""
     random_weights: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """How near a run came to what the machine can do at most; None where one of the two is not known."""
+
+    decode_bytes_per_s: float | None
+    """Weights read while decoding."""
+    decode_of_bandwidth: float | None
+    tower_ops_per_s: float | None
+    tower_of_int8: float | None
+    """Share of the peak of 8-bit products."""
+    tower_of_float32: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +206,28 @@ METRICS: dict[str, Callable[[Sample], float]] = {
 """Metric -> its value in one sample."""
 
 
+def shares(run: Run, peaks: Peaks | None) -> Shares:
+    """Set a run's medians against the machine's limits."""
+    summary = run.summary()
+    read = run.model.decode_bytes
+    decode = None if read is None else read * summary["decode_tps"].median
+    vision = summary["vision"].median if run.counts.tiles else 0.0
+    tower = run.model.tower_ops / vision if run.model.tower_ops and vision > 0 else None
+    return Shares(
+        decode_bytes_per_s=decode,
+        decode_of_bandwidth=decode / peaks.read_bytes_per_s if decode and peaks else None,
+        tower_ops_per_s=tower,
+        tower_of_int8=tower / peaks.int8_ops_per_s if tower and peaks else None,
+        tower_of_float32=tower / peaks.float32_ops_per_s if tower and peaks else None,
+    )
+
+
 def result_to_dict(result: Result) -> dict[str, Any]:
-    """The JSON object of a result, with a ``summary`` added to each run for readers who do not compute."""
+    """The JSON object of a result; each run has a ``summary`` and ``shares`` for readers who do not compute."""
     data: dict[str, Any] = plain(dataclasses.asdict(result))
     for run, written in zip(result.runs, data["runs"], strict=True):
         written["summary"] = {name: dataclasses.asdict(summary) for name, summary in run.summary().items()}
+        written["shares"] = dataclasses.asdict(shares(run, result.machine.peaks))
     return data
 
 
@@ -215,7 +248,8 @@ def read_result(path: Path) -> Result:
         raise ResultFileError(path, f"its schema is {found!r}, this release reads {SCHEMA!r}")
     for run in data.get("runs", []):
         if isinstance(run, dict):
-            run.pop("summary", None)  # derived from the samples
+            for derived in ("summary", "shares"):
+                run.pop(derived, None)
     try:
         result: Result = read_typed(Result, data)
     except FieldError as error:
