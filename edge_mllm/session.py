@@ -287,9 +287,9 @@ class Model:
         return cut_tiles(load_rgb(picture), self.spec.image, self.spec.vision)
 
     def encode(self, picture: Picture) -> FloatArray:
-        """Visual embeddings float32 [tokens, n_embd], tile after tile."""
+        """Visual embeddings float32 [tokens, n_embd], as the decoder takes them."""
         (part,) = self.reader.pictures([picture], ImageBudget())
-        return self._tower.encode(part.tower_input(), token_grid=part.token_grid).rows
+        return part.joined(self._tower.encode(part.tower_input(), token_grid=part.token_grid))
 
     def prompt_ids(self, prompt: str, images: Sequence[Picture] = ()) -> npt.NDArray[np.int64]:
         """Token ids int64 [n] of a prompt with pictures, the image token repeated once per visual token."""
