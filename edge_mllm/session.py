@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     low_memory: bool = False,
     precision: str | None = None,
     mmproj: str | Path | None = None,
+    chunk: int | None = None,
 ) -> Model:
     """Load a model.
 
@@ -68,6 +69,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
             ``vision_encoder=fp16,decoder_model_merged=q4``. None takes the tower whole and the decoder in four bits
             where there is one, see :data:`edge_mllm.published.files.ORDER`.
         mmproj: The vision tower that goes with a GGUF file; without it the file answers about text alone.
+        chunk: Prompt tokens computed at once; None is 512. 4-bit kernels give slightly different logits for others.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -77,12 +79,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         SettingError: A number is outside its range.
     """
     start = time.perf_counter()
-    settings = DecoderSettings(
-        threads=default_threads() if threads is None else threads,
-        n_ctx=n_ctx,
-        kv_type=kv_type,
-        flash_attention=flash_attention,
-    )
+    settings = _settings(threads, chunk, n_ctx=n_ctx, kv_type=kv_type, flash_attention=flash_attention)
     store = None if cache_dir is None else EmbeddingStore(Path(cache_dir))
     cache = VisionCache(max_bytes=cache_bytes, store=store)
     opening = Opening(
@@ -97,6 +94,12 @@ def load(  # noqa: PLR0913  (every option by its own name)
     )
     parts = open_components(opening)
     return Model(parts, threads=settings.threads, load_s=time.perf_counter() - start)
+
+
+def _settings(threads: int | None, chunk: int | None, **others: Any) -> DecoderSettings:
+    """The machine's number of threads and the usual chunk where None is given."""
+    threads = default_threads() if threads is None else threads
+    return DecoderSettings(threads=threads, chunk=DecoderSettings.chunk if chunk is None else chunk, **others)
 
 
 def starter_bundle() -> Path:

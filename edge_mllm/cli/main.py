@@ -14,7 +14,9 @@ from edge_mllm.cli.eval import evaluate
 from edge_mllm.cli.export import export
 from edge_mllm.cli.inspect import inspect
 from edge_mllm.cli.models import models
+from edge_mllm.cli.plan import plan
 from edge_mllm.cli.run import run
+from edge_mllm.cli.tune import tune
 
 app = typer.Typer(
     name="edge-mllm",
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (export, run, chat, inspect, models, doctor):
+for command in (export, run, chat, inspect, models, plan, tune, doctor):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command("eval")(evaluate)

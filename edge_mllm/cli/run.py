@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,8 @@ from edge_mllm.cli._errors import plain_errors
 
 if TYPE_CHECKING:
     from edge_mllm.answer import Answer, Piece
+
+_log = logging.getLogger(__name__)
 
 
 @plain_errors
@@ -61,10 +65,10 @@ def run(
     )
     schema = options.read_schema(json_schema)
     kv = options.kv_type_of(kv_type)
+    tuned = _tuned(model, engine, threads)
     loading = load(
         model,
-        engine=engine,
-        threads=threads,
+        **({"engine": engine, "threads": threads} | tuned),
         n_ctx=n_ctx,
         kv_type=kv,
         cache_dir=cache_dir,
@@ -84,22 +88,39 @@ def run(
             max_image_tokens=max_image_tokens,
             json_schema=schema,
         )
-        _show(pieces, as_json)
+        _show(pieces, as_json, tuned)
 
 
-def _show(pieces: Iterator[Piece], as_json: bool) -> None:
+def _tuned(model: Path | None, engine: str | None, threads: int | None) -> dict[str, Any]:
+    """Engine, threads and chunk that ``edge-mllm tune`` kept; nothing where there are none or options say otherwise."""
+    from edge_mllm.errors import ModelNotFoundError
+    from edge_mllm.session import starter_bundle
+    from edge_mllm.tune.kept import applicable
+
+    try:
+        found = applicable(starter_bundle() if model is None else model, engine, threads)
+    except ModelNotFoundError:  # load says it better
+        return {}
+    if found is None:
+        return {}
+    chosen = {"engine": found.engine, "threads": found.threads, "chunk": found.chunk}
+    _log.info("settings of edge-mllm tune: %s", chosen)
+    return chosen
+
+
+def _show(pieces: Iterator[Piece], as_json: bool, tuned: dict[str, Any]) -> None:
     if as_json:
-        print_json(pieces)
+        print_json(pieces, {"tuned": tuned or None})
     else:
         typer.echo(cost_line(print_stream(pieces)), err=True)
 
 
-def print_json(pieces: Iterator[Piece]) -> None:
-    """Print the finished answer as one JSON object."""
+def print_json(pieces: Iterator[Piece], more: dict[str, Any] | None = None) -> None:
+    """Print the finished answer as one JSON object, with further fields."""
     from edge_mllm.answer import last_answer
 
     answer = last_answer(pieces)
-    sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(answer.to_dict() | (more or {}), ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
 

@@ -1,0 +1,1 @@
+"""The settings that answer soonest on this machine, searched once and kept."""
