@@ -113,16 +113,17 @@ def _write_gguf(job: Job) -> Written:
 
 
 def _write_vision(job: Job) -> Written:
+    from edge_mllm_export.model_shape import shape_report
     from edge_mllm_export.vision_onnx import write_vision_onnx
 
-    recipe = job.recipes["vision"]
+    recipe, shape = job.recipes["vision"], shape_report(job.checkpoint, job.family)
     out = job.staging / "vision.onnx"
     written = write_vision_onnx(job.checkpoint, job.family, out, recipe, samples=job.tower_samples)
     parts = {
         name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), written.files, strict=False)
     }
     size = sum(path.stat().st_size for path in written.files)
-    return Written(parts, {"vision": {**_describe(recipe), "bytes": size, **written.report}})
+    return Written(parts, {"vision": {**_describe(recipe), "bytes": size, **written.report, **shape}})
 
 
 def _write_mmproj(job: Job) -> Written:
