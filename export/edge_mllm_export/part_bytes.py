@@ -14,7 +14,7 @@ from math import prod
 
 from edge_mllm.plan.facts import PartSize
 from edge_mllm_quant.override import PROJECTOR_PATTERNS
-from edge_mllm_quant.recipe import DEFAULTS, Component, recipe_names
+from edge_mllm_quant.recipe import DEFAULTS, Component, find_recipe, recipe_names
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -35,6 +35,7 @@ _ALIGNMENT = 32
 _EMBEDDINGS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _NPY_HEADER = 128
+_MIXED = ("q_proj", "k_proj", "v_proj", "down_proj")
 
 
 def decoder_sizes(shapes: Shapes, *, tied: bool, rotary_values: int) -> dict[str, list[PartSize]]:
@@ -98,9 +99,9 @@ def _mixture(name: str, recipe: str, layers: int, *, tied: bool) -> str:
     if recipe == "q8_0":
         return "Q8_0"
     if name == _HEAD or (tied and name == _EMBEDDINGS):
-        return "Q6_K"
+        return (find_recipe("gguf", recipe).head or "q6_k").upper()
     if recipe != "q4_k_m":
-        return recipe.upper()
+        return find_recipe("gguf", recipe).base.upper()
     layer = _LAYER.search(name)
     generous = (".v_proj." in name or ".down_proj." in name) and layer is not None
     return "Q6_K" if generous and layer is not None and _more_bits(int(layer[1]), layers) else "Q4_K"
@@ -123,18 +124,28 @@ def _onnx_size(recipe: str, shapes: Shapes, rotary_values: int) -> PartSize:
     """Graph constants and the table of embeddings, which is read one row at a time."""
     head = shapes.get(_HEAD, shapes[_EMBEDDINGS])
     matrices = {name: shape for name, shape in shapes.items() if name != _EMBEDDINGS} | {_HEAD: head}
-    constants = sum(_onnx_bytes(shape, recipe) for shape in matrices.values())
+    layers = 1 + max((int(found[1]) for name in shapes if (found := _LAYER.search(name))), default=0)
+    constants = sum(_onnx_bytes(shape, _onnx_bits(name, recipe, layers)) for name, shape in matrices.items())
     width = 4 if recipe == "f32" else 2
     table = prod(shapes[_EMBEDDINGS]) * width + _NPY_HEADER
     total = constants + 4 * rotary_values + table
     return PartSize(recipe=recipe, weight_bytes=total, token_bytes=constants, default=_is_default("onnx", recipe))
 
 
-def _onnx_bytes(shape: tuple[int, ...], recipe: str) -> int:
-    if len(shape) < 2 or recipe == "f32":
+def _onnx_bits(name: str, recipe: str, layers: int) -> int:
+    """Bits of one matrix; onnxruntime-genai's ``mixed_layers`` are the layers of llama.cpp's mixture."""
+    if recipe != "int4_mixed":
+        return {"f32": 32, "int8_b32": 8}.get(recipe, 4)
+    layer = _LAYER.search(name)
+    generous = layer is not None and _more_bits(int(layer[1]), layers)
+    return 8 if name == _HEAD or (generous and name.split(".")[-2] in _MIXED) else 4
+
+
+def _onnx_bytes(shape: tuple[int, ...], bits: int) -> int:
+    if len(shape) < 2 or bits == 32:
         return 4 * prod(shape)
     rows, blocks = shape[0], -(-shape[1] // 32)
-    return rows * blocks * ((16 if recipe == "int4_b32" else 32) + 2)
+    return rows * blocks * (4 * bits + 2)
 
 
 def _tower_bytes(name: str, shape: tuple[int, ...], recipe: str) -> int:

@@ -13,6 +13,7 @@ from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.families import find_family
+from edge_mllm_export.gguf_quantise import options_of
 from edge_mllm_export.source_facts import facts_of_source
 from edge_mllm_export.text_model import write_text_checkpoint
 from edge_mllm_export.vision_onnx import write_vision_onnx
@@ -45,7 +46,8 @@ def test_gguf_bytes_are_exact(model: str, request: pytest.FixtureRequest, tmp_pa
     facts = facts_of_source(str(directory))
     for part in facts.decoders["gguf"]:
         file = tmp_path / f"{part.recipe}.gguf"
-        write_decoder_gguf(text, file, part.recipe, name="x")
+        recipe = find_recipe("gguf", part.recipe)
+        write_decoder_gguf(text, file, recipe.base, name="x", options=options_of(recipe, {}))
         assert part.weight_bytes == sum(tensor.bytes for tensor in read_tensors(file)), part.recipe
         assert part.token_bytes == decode_bytes(file), part.recipe
 
