@@ -41,11 +41,20 @@ class TensorsError(CheckpointError):
 class UnsupportedArchitectureError(EdgeMLLMError, ValueError):
     """No family reads this kind of checkpoint."""
 
-    def __init__(self, found: str, supported: Iterable[str], nearest: str | None = None) -> None:
+    def __init__(self, found: str, supported: Iterable[str], reason: str | None = None) -> None:
+        """Say what was found.
+
+        Args:
+            found: The class or model type in the checkpoint.
+            supported: All that are known.
+            reason: Why not, and what is nearest; None names the known one with the most similar name.
+        """
         names = sorted(supported)
-        nearest = nearest or next(iter(difflib.get_close_matches(found, names, n=1)), None)
-        hint = f" (the nearest is {nearest})" if nearest else ""
-        super().__init__(f"the architecture '{found}' is not supported; supported are: {', '.join(names)}{hint}")
+        nearest = next(iter(difflib.get_close_matches(found, names, n=1)), None)
+        if reason is None and nearest is not None:
+            reason = f"the nearest is {nearest}"
+        why = f": {reason}" if reason else ""
+        super().__init__(f"the architecture '{found}' is not supported{why}; supported are: {', '.join(names)}")
         self.found, self.supported, self.nearest = found, tuple(names), nearest
 
 

@@ -10,6 +10,7 @@ from edge_mllm_export.adapter_config import read_adapter_config
 from edge_mllm_export.adapters import is_adapter, merge_adapter
 from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint, read_json
 from edge_mllm_export.errors import AdapterError, SourceError
+from edge_mllm_export.families import family_of
 from edge_mllm_export.hub import download, is_hub_id
 from edge_mllm_export.internvl_chat import is_internvl_chat, rewrite_internvl_chat
 from edge_mllm_export.quantised_source import refuse_quantised_files
@@ -70,6 +71,8 @@ def _open_directory(place: _Place, scratch: Path) -> Checkpoint:
     config = read_json(path / "config.json")
     if is_internvl_chat(config):
         path = rewrite_internvl_chat(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
+    else:
+        family_of(config)  # an unknown kind is the first thing to say, before its files are looked for
     return open_checkpoint(path, id=place.id, revision=place.revision)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
 from edge_mllm_export.families import idefics3, internvl, llava, llava_next, qwen2_vl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
 
@@ -20,14 +22,21 @@ def supported_architectures() -> tuple[str, ...]:
 
 
 def find_family(checkpoint: Checkpoint) -> Family:
-    """Return the family that reads this checkpoint.
+    """Return the family that reads this checkpoint; errors as :func:`family_of`."""
+    return family_of(checkpoint.config)
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Return the family that reads a config.json.
 
     Raises:
-        UnsupportedArchitectureError: No family reads it; the message lists what is supported.
+        UnsupportedArchitectureError: No family reads it; the message names the nearest one and what is missing.
     """
-    found = [str(name) for name in checkpoint.config.get("architectures") or []]
+    from edge_mllm_export.nearest_family import why_not
+
+    found = [str(name) for name in config.get("architectures") or []]
     for family in FAMILIES:
         if any(name in family.architectures for name in found):
             return family
-    wanted = found[0] if found else str(checkpoint.config.get("model_type", "unknown"))
-    raise UnsupportedArchitectureError(wanted, supported_architectures())
+    wanted = found[0] if found else str(config.get("model_type", "unknown"))
+    raise UnsupportedArchitectureError(wanted, supported_architectures(), why_not(config, FAMILIES))
