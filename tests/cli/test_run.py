@@ -172,12 +172,12 @@ def test_damaged_bundle(tiny_bundle, tmp_path):
 
 
 def test_interruption_is_a_line_and_130(tiny_bundle, monkeypatch):
-    import edge_mllm.session
+    import edge_mllm.components
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(edge_mllm.session, "open_decoder", interrupted)
+    monkeypatch.setattr(edge_mllm.components, "open_decoder", interrupted)
     code, out, err = call("run", "-m", tiny_bundle, "Hi")
     assert (code, out, err) == (130, "", "edge-mllm: interrupted\n")
 
