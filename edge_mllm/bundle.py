@@ -100,6 +100,9 @@ class PatchInput:
     """``merge`` x ``merge`` neighbouring patches become one visual token."""
     frames: int = 1
     """Moments in time that one patch covers; a picture repeats itself."""
+    window: int | None = None
+    """Side, in patches, of the squares within which some layers attend; the last ones of a row or column are cut off
+    at the picture's edge. None where every layer sees the whole picture."""
 
     @property
     def values(self) -> int:
@@ -112,7 +115,8 @@ class VisionSpec:
     """The tower's contract: pixels [tiles, 3, height, width] float32 in, embeddings [tiles, tokens, n_embd] out.
 
     With ``patches``: pixels [patches, values of a patch] float32 and positions [patches, 2] int64 in, embeddings
-    [tokens, n_embd] out; the "tile" is then what one visual token stands for.
+    [tokens, n_embd] out; the "tile" is then what one visual token stands for. With ``patches.window`` also, as
+    :func:`edge_mllm.patches.patch_windows` gives them, windows [windows, window * window] and places [patches] int64.
     """
 
     tokens_per_tile: int

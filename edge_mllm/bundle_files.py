@@ -35,6 +35,7 @@ _DECODERS = {"decoder_onnx": ("embeddings",), "decoder_gguf": ()}
 """Each decoder with the parts it cannot do without."""
 
 _MAX_DIMENSION = 1 << 24
+_MAX_WINDOW = 256
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,9 @@ def _check_tiles(root: Path, spec: BundleSpec, where: str) -> None:
         if patches.patch * patches.merge != width:
             reason = f"{patches.merge} patches of {patches.patch} pixels, image.tiler has units of {width}"
             raise BundleError(root, f"{where}, vision.patches makes a token of {reason}")
+        if patches.window is not None and (patches.window % patches.merge or patches.window > _MAX_WINDOW):
+            reason = f"a multiple of {patches.merge} up to {_MAX_WINDOW} is expected"
+            raise BundleError(root, f"{where}, vision.patches.window: {patches.window}, {reason}")
     if (width, height) != (spec.vision.tile_width, spec.vision.tile_height):
         tower = f"{spec.vision.tile_width}x{spec.vision.tile_height}"
         raise BundleError(root, f"{where}, image.tiler cuts {width}x{height} tiles but vision takes {tower}")

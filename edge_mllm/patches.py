@@ -44,3 +44,28 @@ def patch_positions(token_grid: tuple[int, int], spec: PatchInput) -> IntArray:
     merge = spec.merge
     grid = np.indices((rows * merge, cols * merge)).reshape(2, rows, merge, cols, merge)
     return np.ascontiguousarray(grid.transpose(1, 3, 2, 4, 0).reshape(-1, 2), np.int64)
+
+
+def patch_windows(token_grid: tuple[int, int], spec: PatchInput) -> tuple[IntArray, IntArray]:
+    """Which patches lie in which window of ``spec.window`` x ``spec.window`` patches, counted row by row.
+
+    Args:
+        token_grid: Rows and columns of visual tokens.
+        spec: Sizes of patches, tokens and windows.
+
+    Returns:
+        The patches of each window, int64 [windows, window * window]: numbers in the list of patches, in its order, and
+        -1 behind them where the picture's edge cuts the window; and the place of each patch in that table when it is
+        read row by row, int64 [patches].
+    """
+    side = spec.window or 0
+    row, col = (patch_positions(token_grid, spec) // side).T
+    number = row * (int(col[-1]) + 1) + col
+    order = np.argsort(number, kind="stable")
+    counts = np.bincount(number)
+    first = np.cumsum(counts) - counts
+    places = np.empty_like(order)
+    places[order] = number[order] * side**2 + np.arange(len(order)) - first[number[order]]
+    windows = np.full((len(counts), side**2), -1, np.int64)
+    windows.reshape(-1)[places] = np.arange(len(places))
+    return windows, places.astype(np.int64)

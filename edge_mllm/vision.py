@@ -13,10 +13,7 @@ import numpy.typing as npt
 
 from edge_mllm.bundle import PatchInput, VisionSpec
 from edge_mllm.errors import BundleError, EngineError, PartMismatchError, SettingError
-from edge_mllm.patches import patch_positions
-
-if TYPE_CHECKING:
-    from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.patches import patch_positions, patch_windows
 
 if TYPE_CHECKING:
     from edge_mllm.bundle_files import OpenBundle
@@ -26,6 +23,7 @@ Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after every batch."""
 
 INPUT, POSITIONS, OUTPUT = "pixels", "positions", "embeddings"
+WINDOWS, PLACES = "windows", "places"
 _FLOAT, _INT = "tensor(float)", "tensor(int64)"
 
 
@@ -224,6 +222,8 @@ def _ports(spec: VisionSpec, n_embd: int) -> tuple[_Ports, _Ports]:
         pixels = ("tiles", 3, spec.tile_height, spec.tile_width)
         return {INPUT: (_FLOAT, pixels)}, {OUTPUT: (_FLOAT, ("tiles", spec.tokens_per_tile, n_embd))}
     inputs: _Ports = {INPUT: (_FLOAT, ("patches", spec.patches.values)), POSITIONS: (_INT, ("patches", 2))}
+    if spec.patches.window is not None:
+        inputs |= {WINDOWS: (_INT, ("windows", spec.patches.window**2)), PLACES: (_INT, ("patches",))}
     return inputs, {OUTPUT: (_FLOAT, ("tokens", n_embd))}
 
 
@@ -247,7 +247,13 @@ def patch_feeds(
             f"the tower takes float32 [{patches}, {spec.values}] for {rows}x{cols} visual tokens, "
             f"got {pixels.dtype} {list(pixels.shape)}"
         )
-    return {INPUT: np.ascontiguousarray(pixels), POSITIONS: patch_positions((rows, cols), spec)}
+    feeds: dict[str, npt.NDArray[Any]] = {
+        INPUT: np.ascontiguousarray(pixels),
+        POSITIONS: patch_positions((rows, cols), spec),
+    }
+    if spec.window is not None:
+        feeds[WINDOWS], feeds[PLACES] = patch_windows((rows, cols), spec)
+    return feeds
 
 
 def _check_ports(path: Path, ports: list[Any], expected: _Ports) -> None:

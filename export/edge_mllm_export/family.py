@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,12 @@ class MmprojSpec:
     """The value of ``clip.projector_type`` (gguf's VisionProjectorType)."""
     keys: Callable[[Checkpoint], dict[str, Any]]
     """Further ``clip.*`` metadata read from the checkpoint's configuration."""
-    tensors: dict[str, str]
-    """Checkpoint tensor name -> GGUF tensor name; ``{i}`` stands for a layer number."""
+    tensors: Mapping[str, str | tuple[str, ...]]
+    """Checkpoint tensor name -> GGUF tensor name; ``{i}`` stands for a layer number.
+
+    Several names: the tensor is cut into as many equal parts, along its first axis, or along time where it is the
+    kernel of a convolution over time too.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

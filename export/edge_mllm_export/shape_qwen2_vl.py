@@ -57,12 +57,12 @@ _VISION_TOWER: dict[str, Any] = {
 }
 
 
-def tokenizer_plan(base_size: int) -> TokenizerPlan:
+def tokenizer_plan(base_size: int, added: tuple[str, ...] = ADDED_TOKENS) -> TokenizerPlan:
     """A Qwen2-like tokenizer: the special tokens behind a vocabulary of ``base_size``."""
-    return TokenizerPlan(base_size=base_size, first=(), added=ADDED_TOKENS, pre_tokenizer=QWEN2_PRE_TOKENIZER)
+    return TokenizerPlan(base_size=base_size, first=(), added=added, pre_tokenizer=QWEN2_PRE_TOKENIZER)
 
 
-def tokenizer_settings(max_length: int) -> dict[str, Any]:
+def tokenizer_settings(max_length: int, added: tuple[str, ...] = ADDED_TOKENS) -> dict[str, Any]:
     """Content of tokenizer_config.json."""
     return {
         "tokenizer_class": "Qwen2Tokenizer",
@@ -71,7 +71,7 @@ def tokenizer_settings(max_length: int) -> dict[str, Any]:
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "unk_token": None,
-        "additional_special_tokens": list(ADDED_TOKENS[1:]),
+        "additional_special_tokens": list(added[1:]),
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
         "model_max_length": max_length,
@@ -94,9 +94,9 @@ def preprocessor_settings(min_pixels: int = 3136, max_pixels: int = 12_845_056) 
     }
 
 
-def special_ids(base_size: int) -> dict[str, int]:
+def special_ids(base_size: int, added: tuple[str, ...] = ADDED_TOKENS) -> dict[str, int]:
     """Token ids that config.json names."""
-    ids = {text: base_size + place for place, text in enumerate(ADDED_TOKENS)}
+    ids = {text: base_size + place for place, text in enumerate(added)}
     return {
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],

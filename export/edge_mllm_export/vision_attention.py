@@ -36,13 +36,18 @@ def _multi_head_attention(
     scaling: float,
     **_options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention in both directions: [tiles, heads, tokens, head_dim] in, [tiles, tokens, heads, head_dim] out."""
+    """Attention in both directions: [tiles, heads, tokens, head_dim] in, [tiles, tokens, heads, head_dim] out.
+
+    ``attention_mask`` is bool [tiles, 1, 1, tokens]: which tokens of a tile are there; None where all are.
+    """
     import torch
 
-    if attention_mask is not None:
-        raise AssertionError("full tiles need no attention mask")
     tiles, heads, tokens, width = query.shape
-    rows = [states.transpose(1, 2).reshape(tiles, tokens, heads * width) for states in (query, key, value)]
+    rows: list[torch.Tensor | None] = [
+        states.transpose(1, 2).reshape(tiles, tokens, heads * width) for states in (query, key, value)
+    ]
+    if attention_mask is not None:
+        rows += [None, attention_mask[:, 0, 0].to(torch.int32)]  # no bias, then the padding of keys
     out = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         rows,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _TYPES: dict[str, GgufType] = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"}
 _Q8_BLOCK = 32
+_OVER_TIME = 5
+"""Axes of a convolution's kernel over time, rows and columns."""
 
 
 def write_mmproj(checkpoint: Checkpoint, family: Family, out: Path, precision: str) -> None:
@@ -91,9 +93,11 @@ def _tensors(checkpoint: Checkpoint, spec: MmprojSpec, dtype: GgufType) -> Itera
             match = pattern.fullmatch(source)
             if match:
                 used.add(pattern.pattern)
-                name = target.replace("{i}", match.groupdict().get("i") or "")
-                shape = tuple(checkpoint.tensors[source].shape)
-                yield GgufTensor(name, shape, _kind(source, name, shape, dtype), partial(_load, checkpoint, source))
+                names = [name.replace("{i}", match.groupdict().get("i") or "") for name in _names(target)]
+                shape = _part_shape(checkpoint.tensors[source].shape, len(names))
+                for part, name in enumerate(names):
+                    load = partial(_load, checkpoint, source, part, len(names))
+                    yield GgufTensor(name, shape, _kind(source, name, shape, dtype), load)
                 break
     unused = [source for source in spec.tensors if _pattern(source).pattern not in used]
     if unused:
@@ -111,15 +115,34 @@ def _layer_order(name: str) -> tuple[int, str]:
 
 def _kind(source: str, name: str, shape: tuple[int, ...], dtype: GgufType) -> GgufType:
     """Type of one tensor, by the rules of llama.cpp's converter (conversion/base.py and smolvlm.py)."""
-    if len(shape) < 2 or not name.endswith(".weight") or ".embeddings." in source or name.endswith("_norm.weight"):
+    if (
+        len(shape) < 2
+        or not name.endswith((".weight", ".weight.1"))
+        or ".embeddings." in source
+        or name.endswith("_norm.weight")
+    ):
         return "F32"
     if dtype == "Q8_0" and shape[-1] % _Q8_BLOCK:
-        return "F16"
+        return "F32" if ".patch_embd." in name else "F16"
     return dtype
 
 
-def _load(checkpoint: Checkpoint, source: str) -> npt.NDArray[np.float32]:
+def _names(target: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (target,) if isinstance(target, str) else target
+
+
+def _part_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
+    if parts == 1:
+        return tuple(shape)
+    if len(shape) == _OVER_TIME:
+        return (*shape[:2], *shape[3:])
+    return (shape[0] // parts, *shape[1:])
+
+
+def _load(checkpoint: Checkpoint, source: str, part: int, parts: int) -> npt.NDArray[np.float32]:
     import torch
 
     values: npt.NDArray[np.float32] = checkpoint.tensor(source).to(torch.float32).numpy()
-    return values
+    if parts == 1:
+        return values
+    return np.ascontiguousarray(values[:, :, part] if values.ndim == _OVER_TIME else np.split(values, parts)[part])

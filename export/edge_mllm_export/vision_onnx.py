@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.patches import patch_positions
-from edge_mllm.vision import INPUT, OUTPUT, POSITIONS, patch_feeds
+from edge_mllm.patches import patch_positions, patch_windows
+from edge_mllm.vision import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, patch_feeds
 from edge_mllm_export.vision_attention import use_attention
 from edge_mllm_quant.graph_files import save_graph
 from edge_mllm_quant.tower import quantise_tower
@@ -127,12 +127,22 @@ def _tile_example(tile: tuple[int, int]) -> _Example:
 
 
 def _patch_example(spec: PatchInput) -> _Example:
-    """A picture of two by three visual tokens."""
+    """A picture of two rows of visual tokens, as wide as makes two windows where there are any."""
     import torch
 
-    positions = torch.from_numpy(patch_positions((2, 3), spec))
-    patches = spec.merge**2 * torch.export.Dim("tokens", min=1)
-    return {INPUT: torch.zeros(len(positions), spec.values), POSITIONS: positions}, ({0: patches}, {0: patches})
+    grid = (2, max(3, (spec.window or 0) // spec.merge + 1))
+    positions = torch.from_numpy(patch_positions(grid, spec))
+    patches = {0: spec.merge**2 * torch.export.Dim("tokens", min=1)}
+    inputs = {INPUT: torch.zeros(len(positions), spec.values), POSITIONS: positions}
+    if spec.window is None:
+        return inputs, (patches, patches)
+    windows, places = map(torch.from_numpy, patch_windows(grid, spec))
+    return inputs | {WINDOWS: windows, PLACES: places}, (
+        patches,
+        patches,
+        {0: torch.export.Dim("windows", min=1)},
+        patches,
+    )
 
 
 def _quiet_exporter() -> None:

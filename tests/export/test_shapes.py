@@ -23,6 +23,7 @@ PUBLISHED = {
     "smolvlm-500m": 507_482_304,
     "smolvlm-2.2b": 2_246_272_880,
     "qwen2-vl-2b": 2_208_985_600,
+    "qwen2.5-vl-3b": 3_754_622_976,
 }
 """Parameter counts that the hub states."""
 

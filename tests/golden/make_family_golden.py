@@ -58,6 +58,15 @@ FAMILIES["llava_next"] = _llava_next
 FAMILIES["qwen2_vl"] = _qwen2_vl
 
 
+def _qwen2_5_vl(directory: Path) -> Path:
+    from tiny_qwen2_vl import make_tiny_qwen2_5_vl
+
+    return make_tiny_qwen2_5_vl(directory, max_pixels=12_845_056)
+
+
+FAMILIES["qwen2_5_vl"] = _qwen2_5_vl
+
+
 def compare(name: str, sizes: list[tuple[int, int]]) -> dict[str, Any]:
     """Rows of all sizes, from the reference, with what ours is beside it."""
     with tempfile.TemporaryDirectory() as scratch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
-from edge_mllm_export.families import idefics3, internvl, llava, llava_next, qwen2_vl
+from edge_mllm_export.families import idefics3, internvl, llava, llava_next, qwen2_5_vl, qwen2_vl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
 
-FAMILIES: tuple[Family, ...] = (idefics3.FAMILY, internvl.FAMILY, llava.FAMILY, llava_next.FAMILY, qwen2_vl.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    idefics3.FAMILY,
+    internvl.FAMILY,
+    llava.FAMILY,
+    llava_next.FAMILY,
+    qwen2_vl.FAMILY,
+    qwen2_5_vl.FAMILY,
+)
 
 
 def supported_architectures() -> tuple[str, ...]:

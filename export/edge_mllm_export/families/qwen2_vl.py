@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm.bundle import DecoderSpec, ImageSpec, PatchInput, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import NativeResolution
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family
+from edge_mllm_export.family import Family, MmprojSpec
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
@@ -126,6 +126,88 @@ def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
     return load_tower(checkpoint, resolved_config(checkpoint))
 
 
+def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Metadata that llama.cpp's libmtmd reads for this tower; floats are float, sizes are int.
+
+    llama.cpp's converter takes the decoder's width, which this tower's configuration calls ``hidden_size``, for the
+    width of the gate; libmtmd goes by the tensors.
+    """
+    vision = resolved_config(checkpoint).vision_config
+    return {
+        **tower_keys(checkpoint),
+        "clip.vision.embedding_length": vision.embed_dim,
+        "clip.vision.feed_forward_length": vision.hidden_size,
+    }
+
+
+def tower_keys(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What both towers of this kind have."""
+    config = resolved_config(checkpoint)
+    vision, image = config.vision_config, image_spec(checkpoint)
+    if patch_input(checkpoint).frames != len(_FRAMES):
+        reason = f"is {vision.temporal_patch_size}, but --mmproj can only write {len(_FRAMES)}"
+        raise CheckpointError("config.json", "vision_config.temporal_patch_size", reason)
+    return {
+        "clip.vision.projection_dim": config.text_config.hidden_size,
+        "clip.vision.image_size": _IMAGE_SIZE,
+        "clip.vision.patch_size": vision.patch_size,
+        "clip.vision.block_count": vision.depth,
+        "clip.vision.attention.head_count": vision.num_heads,
+        "clip.vision.attention.layer_norm_epsilon": 1e-6,
+        "clip.vision.image_mean": image.mean,
+        "clip.vision.image_std": image.std,
+    }
+
+
+_IMAGE_SIZE = 560
+"""A size that llama.cpp's converter writes and libmtmd does not need for pictures of any size."""
+_FRAMES = ("v.patch_embd.weight", "v.patch_embd.weight.1")
+
+
+def tower_tensors(linear: dict[str, str], norms: dict[str, str]) -> dict[str, str | tuple[str, ...]]:
+    """Names in the checkpoint -> names in the file, for towers of this kind.
+
+    Args:
+        linear: The layer's own matrices, with bias.
+        norms: Its norms and the merger's, as full names with the kinds of their tensors.
+    """
+    block, target = "model.visual.blocks.{i}.", "v.blk.{i}."
+    merger = {f"model.visual.merger.mlp.{number}": f"mm.{number}" for number in (0, 2)}
+    pairs = {f"{block}{name}": f"{target}{value}" for name, value in ({"attn.proj": "attn_out"} | linear).items()}
+    return {
+        "model.visual.patch_embed.proj.weight": _FRAMES,
+        **{
+            f"{block}attn.qkv.{kind}": tuple(f"{target}attn_{name}.{kind}" for name in "qkv")
+            for kind in ("weight", "bias")
+        },
+        **{
+            f"{name}.{kind}": f"{value}.{kind}"
+            for kind in ("weight", "bias")
+            for name, value in (pairs | merger).items()
+        },
+        **norms,
+    }
+
+
+_NORMS = {
+    "model.visual.blocks.{i}.norm1": "v.blk.{i}.ln1",
+    "model.visual.blocks.{i}.norm2": "v.blk.{i}.ln2",
+    "model.visual.merger.ln_q": "v.post_ln",
+}
+
+
+def norm_tensors(*kinds: str) -> dict[str, str]:
+    """The norms of layers and merger."""
+    return {f"{name}.{kind}": f"{value}.{kind}" for kind in kinds for name, value in _NORMS.items()}
+
+
+MMPROJ = MmprojSpec(
+    projector_type="qwen2vl_merger",
+    keys=mmproj_keys,
+    tensors=tower_tensors({"mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down"}, norm_tensors("weight", "bias")),
+)
+
+
 def reference_processor(checkpoint: Checkpoint) -> Any:
     """Transformers' own processor on its PIL image backend, without the video processor, which needs torchvision."""
     from edge_mllm_export.families.qwen2_vl_processor import make_processor
@@ -145,6 +227,7 @@ FAMILY = Family(
     tower_shapes=tower_shapes,
     build_tower=build_tower,
     reference_processor=reference_processor,
+    mmproj=MMPROJ,
     checkpoints=("Qwen/Qwen2-VL-2B-Instruct",),
     licence="Apache-2.0",
 )
