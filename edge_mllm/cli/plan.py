@@ -126,8 +126,8 @@ def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost])
 
     console = wide_console()
     console.print(f"{facts.name}, context {facts.context_length}")
-    kind = "estimated" if device.estimated else "measured"
-    console.print(f"{device.processor}, {device.threads} threads, {kind} ({device.source})")
+    kind = "" if device.estimated else "measured: "
+    console.print(f"{device.processor}, {device.threads} threads; {kind}{device.source}")
     pictures = (facts.picture(*size) for size in _sizes(ask))
     console.print("visual tokens: " + ", ".join(f"{p.width}x{p.height} {p.tokens} ({p.tiles} tiles)" for p in pictures))
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -135,9 +135,12 @@ def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost])
         table.add_column(name)
     for name in ("decoder MB", "tower MB", "disk MB", "memory MB", "first token s", "of it picture", "tokens/s", ""):
         table.add_column(name, justify="right")
-    for cost in found:
+    shown = [cost for cost in found if cost.decoder.default or cost.tower.default]
+    for cost in shown:
         table.add_row(*_row(cost))
     console.print(table)
+    if len(shown) < len(found):
+        console.print(f"* what export writes by itself; --json has all {len(found)} combinations")
     for note in facts.notes:
         console.print(note)
 

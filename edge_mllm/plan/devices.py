@@ -17,6 +17,8 @@ from edge_mllm.bench.peaks import Peaks
 from edge_mllm.errors import SettingError
 from edge_mllm.plan.roofline import DeviceProfile, Line, load_profile, save_profile
 
+_FLOATS = ("f32", "f16", "fp32", "fp16")
+"""Recipes whose products are in floats."""
 REFERENCE = "epyc-zen5-2core"
 """The measured profile that others are scaled from."""
 
@@ -104,7 +106,7 @@ def _reference() -> DeviceProfile:
 def _share(stage: str, reference: Peaks, target: Peaks) -> float:
     if stage.startswith("decode/"):
         return target.read_bytes_per_s / reference.read_bytes_per_s
-    if "f32" in stage or "fp32" in stage or "fp16" in stage or stage == "picture":
+    if stage == "picture" or stage.rsplit("/", 1)[-1] in _FLOATS:
         return target.float32_ops_per_s / reference.float32_ops_per_s
     return target.int8_ops_per_s / reference.int8_ops_per_s
 

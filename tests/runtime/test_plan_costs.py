@@ -51,6 +51,7 @@ def profile(**changes: object) -> DeviceProfile:
         "picture": line(1e8),
         "tower/int8": line(1e9, 0.01),
         "prefill/gguf/q4_0": line(1e9),
+        "prefill/onnx/f32": line(1e9),
         "decode/gguf/q4_0": line(1e8, 0.001),
     }
     base = DeviceProfile(machine="m", processor="p", memory_bytes=1, threads=2, created="now", lines=lines, peaks=PEAKS)
@@ -91,6 +92,7 @@ def test_another_device_is_scaled_by_its_limits() -> None:
     assert made.lines["decode/gguf/q4_0"].rate == pytest.approx(0.5e8)
     assert made.lines["decode/gguf/q4_0"].overhead == pytest.approx(0.002)
     assert made.lines["tower/int8"].rate == pytest.approx(0.25e9)
+    assert made.lines["prefill/onnx/f32"].rate == pytest.approx(2e9), "products in floats"
     assert made.lines["picture"].rate == pytest.approx(2e8)
     with pytest.raises(SettingError, match="limits are known"):
         scaled(profile(peaks=None), empty)
