@@ -11,6 +11,7 @@ from peer_libmtmd import mmproj_file
 from roster import ENVIRONMENTS
 
 from edge_mllm.bench.cases import sample_picture
+from edge_mllm.bench.fingerprint import checkout_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "peers"
@@ -31,23 +32,25 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
 
 
 def export_bundle_once(checkpoint: Path, work: Path) -> Path:
-    """The bundle with both decoders, and mmproj files beside it."""
+    """The bundle with both decoders, and mmproj files beside it; made again when this project's commit changes."""
     from edge_mllm_export import ExportOptions, export_bundle
     from edge_mllm_export.checkpoint import open_checkpoint
     from edge_mllm_export.families import find_family
     from edge_mllm_export.vision_mmproj import write_mmproj
 
-    bundle = work / "model.edge"
-    if not bundle.exists():
-        options = ExportOptions(verify=False, calibration=False)
+    bundle, mark, commit = work / "model.edge", work / "model.commit", str(checkout_commit())
+    fresh = bundle.exists() and mark.exists() and mark.read_text() == commit
+    if not fresh:
+        options = ExportOptions(verify=False, calibration=False, force=True)
         export_bundle(str(checkpoint), bundle, options, lambda step: print(step, file=sys.stderr))
     opened = open_checkpoint(checkpoint)
     family = find_family(opened)
     if family.mmproj is not None:
         for precision in MMPROJ:
             out = mmproj_file(str(bundle), precision)
-            if not out.exists():
+            if not (fresh and out.exists()):
                 write_mmproj(opened, family, out, precision)
+    mark.write_text(commit)
     return bundle
 
 

@@ -53,7 +53,8 @@ def ask(model: Any, processor: Any, vision: VisionClock, question: Question, che
     picture = Image.open(str(question.picture)).convert("RGB")
     prompt = chat_prompt(checkpoint, question.text)
     inputs = processor(text=prompt, images=[picture], return_tensors="pt")
-    inputs = inputs.to(getattr(model, "dtype", None)) if hasattr(inputs, "to") else inputs
+    dtype = getattr(model, "dtype", None)
+    inputs = inputs if dtype is None else inputs.to(dtype)
     prepared = time.perf_counter() - start
     clock, vision.seconds = TokenClock(), 0.0
     length = question.answer_tokens
