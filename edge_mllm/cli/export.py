@@ -29,6 +29,12 @@ class FormatName(StrEnum):
     both = "both"
 
 
+class KVName(StrEnum):
+    """Precisions of the cache that an ONNX decoder can be written with, beside float32."""
+
+    q8 = "q8"
+
+
 _NEEDED = {
     "torch": "torch",
     "transformers": "transformers",
@@ -51,6 +57,10 @@ MinCosine = Annotated[
     float | None, typer.Option(help="Smallest mean cosine of visual embeddings.", rich_help_panel=_LIMITS)
 ]
 
+KV = Annotated[
+    KVName | None,
+    typer.Option(help="Keys and values of decoder.onnx in 8 bits; decoder.gguf: run --kv-type q8_0."),
+]
 _AUTO = "With --quant auto"
 MaxSize = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Most of a decoder and the tower, as 300MB.", rich_help_panel=_AUTO)
@@ -75,6 +85,7 @@ def export(
             help="Decoder recipe; one per engine with a comma between. q4_0,int4_b32; 'auto' measures and chooses.",
         ),
     ] = None,
+    kv: KV = None,
     max_size: MaxSize = None,
     max_loss: MaxLoss = None,
     vision: Annotated[
@@ -115,6 +126,7 @@ def export(
     options = ExportOptions(
         format=format.value,
         quant=quant,
+        kv=None if kv is None else kv.value,
         max_size=None if max_size is None else read_size(max_size),
         max_loss=max_loss,
         vision=vision,

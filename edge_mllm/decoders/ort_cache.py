@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 from edge_mllm.errors import EngineError
 
-_ELEMENT_TYPES: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_ELEMENT_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+}
 _PREFIX, _PRESENT = "past_key_values.", "present."
 
 

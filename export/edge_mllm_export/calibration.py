@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.errors import SettingError
+from edge_mllm_export.onnx_cache import CachePeaks
 from edge_mllm_export.probes import Probe, RgbArray
 from edge_mllm_quant.activations import Moments, gathering
 
@@ -49,6 +50,8 @@ class Calibration:
     """Name of the directory, or "shipped"."""
     seconds: float
     """What measuring took."""
+    cache: CachePeaks
+    """How far keys and values go."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -74,9 +77,10 @@ def calibrate(job: Job, task: Task, directory: Path | None, *, hold_back: bool =
     probes = split_probes(directory).calibrate if hold_back else read_calibration(directory)
     place = job.work / "moments"
     place.mkdir()
-    moments = gather_moments(Reference(job.checkpoint, job.family, task), probes, directory=place)
+    reference, peaks = Reference(job.checkpoint, job.family, task), CachePeaks()
+    moments = gather_moments(reference, probes, directory=place, after_each=lambda: peaks.take(reference.cache))
     pictures = "shipped" if directory is None else directory.name
-    return Calibration(moments, pictures, time.perf_counter() - start)
+    return Calibration(moments, pictures, time.perf_counter() - start, peaks)
 
 
 def read_calibration(directory: Path | None = None) -> tuple[Probe, ...]:
@@ -143,6 +147,7 @@ def gather_moments(
     products: bool = True,
     most: int | None = None,
     directory: Path | None = None,
+    after_each: Callable[[], None] = lambda: None,
 ) -> Mapping[str, Moments]:
     """Let the checkpoint answer and watch the decoder's linear layers, visual tokens included.
 
@@ -152,6 +157,7 @@ def gather_moments(
         products: Whether the whole matrix of second moments is wanted, or the diagonal only.
         most: Positions after which no further probe is asked; None: :data:`MOST_POSITIONS`.
         directory: Where the matrices lie; None keeps them in memory.
+        after_each: Called after every answer.
 
     Returns:
         Layer name in a plain causal LM (``model.layers.0.mlp.up_proj``, ``lm_head``) -> second moments.
@@ -161,6 +167,7 @@ def gather_moments(
     with gathering(reference.decoder_and_head(), products_below=limit, directory=directory) as gatherer:
         for number, probe in enumerate(probes):
             answer = reference.answer(probe, new_tokens=NEW_TOKENS)
+            after_each()
             positions += len(answer.inputs.ids) + len(answer.tokens)
             if positions >= most:
                 LOGGER.info("calibrated with %d of %d prompts, %d positions", number + 1, len(probes), positions)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.builder_source import builder_source
 from edge_mllm_export.errors import DecoderBuildError
 from edge_mllm_export.inventory import empty_causal_lm
+from edge_mllm_export.onnx_cache import quantise_cache
 from edge_mllm_export.onnx_refine import refine_decoder
 from edge_mllm_quant.half_storage import store_half
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from edge_mllm_export.onnx_cache import FloatArray
     from edge_mllm_quant.activations import Moments
     from edge_mllm_quant.recipe import Recipe
 
@@ -52,7 +54,12 @@ class OnnxReport:
 
 
 def write_decoder_onnx(
-    text_dir: Path, out_dir: Path, recipe: Recipe, *, moments: Mapping[str, Moments] | None = None
+    text_dir: Path,
+    out_dir: Path,
+    recipe: Recipe,
+    *,
+    moments: Mapping[str, Moments] | None = None,
+    cache_peaks: Mapping[int, tuple[FloatArray, FloatArray]] | None = None,
 ) -> OnnxReport:
     """Write ``decoder.onnx``, ``decoder.onnx.data`` and ``embeddings.npy`` into ``out_dir``.
 
@@ -65,6 +72,7 @@ def write_decoder_onnx(
         out_dir: Where the files go.
         recipe: One of the ONNX decoder's.
         moments: Second moments of the layers' inputs; 4-bit matrices are then quantised again to suit them.
+        cache_peaks: Layer -> how far keys and values go; the cache is then kept in 8 bits.
 
     Raises:
         DecoderBuildError: The builder failed, or would take another layer for the output head.
@@ -76,6 +84,8 @@ def write_decoder_onnx(
         model = _load_graph(built / GRAPH)
         if moments:
             refine_decoder(model, text_dir, moments)
+        if cache_peaks is not None:
+            quantise_cache(model, cache_peaks)
         size, tensors = _finish_graph(model, out_dir, halve_scales=recipe.half_scales)
     table = write_embeddings(text_dir, out_dir / EMBEDDINGS, dtype=recipe.embeddings)
     weights = _stored_weights(text_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 AUTO = "auto"
+KVPrecision = Literal["q8"]
 Format = Literal["onnx", "gguf", "both"]
 FORMATS: dict[str, tuple[Component, ...]] = {"onnx": ("onnx",), "gguf": ("gguf",), "both": ("gguf", "onnx")}
 
@@ -37,6 +38,8 @@ class ExportOptions:
     format: Format = "both"
     quant: str | None = None
     """Decoder recipe, or one per engine with a comma between: ``q8_0,int8_b32``; ``auto`` measures and chooses."""
+    kv: KVPrecision | None = None
+    """``q8``: decoder.onnx keeps keys and values in 8 bits; None: in 32. decoder.gguf is told so when it runs."""
     max_size: int | None = None
     """``auto``: most bytes of a decoder (with its embedding table) and the tower together."""
     max_loss: float | None = None
@@ -76,6 +79,10 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
         if name and not fitting:
             raise UnknownRecipeError(name.strip(), *engines)
         chosen |= {recipe.component: recipe for recipe in fitting}
+    if options.kv is not None:
+        if "onnx" not in chosen:
+            raise SettingError("--kv is for decoder.onnx; llama.cpp chooses when it runs: edge-mllm run --kv-type q8_0")
+        chosen["onnx"] = replace(chosen["onnx"], lossless=False)
     chosen["vision"] = find_recipe("vision", options.vision)
     if options.mmproj:
         chosen["mmproj"] = find_recipe("mmproj")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_mllm_export.calibration import Calibration
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
+    from edge_mllm_export.options import KVPrecision
     from edge_mllm_quant.activations import Moments
     from edge_mllm_quant.recipe import Component, Recipe
     from edge_mllm_quant.watching import Feeds
@@ -32,6 +33,8 @@ class Job:
     """Scratch space on the same disk; deleted before the bundle appears."""
     calibration: Calibration | None = None
     """What the decoder's layers saw; None where nothing was measured."""
+    kv: KVPrecision | None = None
+    """How decoder.onnx keeps keys and values."""
     tower_samples: tuple[Feeds, ...] = ()
     """Inputs that decide how the tower is quantised."""
 
@@ -79,7 +82,8 @@ def _write_onnx(job: Job) -> Written:
     from edge_mllm_export.decoder_onnx import DATA, EMBEDDINGS, GRAPH, write_decoder_onnx
 
     recipe = job.recipes["onnx"]
-    report = write_decoder_onnx(_text_dir(job), job.staging, recipe, moments=job.moments)
+    peaks = job.calibration.cache.layers if job.kv and job.calibration else None
+    report = write_decoder_onnx(_text_dir(job), job.staging, recipe, moments=job.moments, cache_peaks=peaks)
     files = {
         "decoder_onnx": (GRAPH, recipe.name),
         "decoder_onnx_data": (DATA, recipe.name),
@@ -89,6 +93,7 @@ def _write_onnx(job: Job) -> Written:
         **_describe(recipe),
         **_calibrated(job, recipe),
         "bits_per_weight": report.bits_per_weight,
+        "cache": "float32" if peaks is None else "int8",
         **asdict(report),
     }
     return Written(files, {"decoder_onnx": summary})

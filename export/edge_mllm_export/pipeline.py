@@ -17,6 +17,7 @@ from edge_mllm_export.inventory import check_tensors
 from edge_mllm_export.options import AUTO, ExportOptions, choose_recipes
 from edge_mllm_export.parts import Job, Written, steps
 from edge_mllm_export.resources import require_disk, require_memory
+from edge_mllm_export.sections import check_sections
 from edge_mllm_export.source import resolve_source
 from edge_mllm_export.task import resolve_task
 from edge_mllm_export.write import check_target, describe, staged, write_manifest
@@ -69,8 +70,9 @@ def export_bundle(
         family = find_family(checkpoint)
         checkpoint = _with_tile_tags(checkpoint, family) if options.tile_tags else checkpoint
         task = resolve_task(checkpoint, family)
+        check_sections(checkpoint, family)
         check_tensors(checkpoint, family)
-        job = Job(checkpoint, family, recipes, staging, work)
+        job = Job(checkpoint, family, recipes, staging, work, kv=options.kv)
         require_disk(job)
         if options.verify:
             require_memory(job, "the comparison with the checkpoint", "--no-verify")
@@ -98,14 +100,18 @@ def _with_tile_tags(checkpoint: Checkpoint, family: Family) -> Checkpoint:
 def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
     """The job with measured inputs of the decoder's layers, where they are wanted and mean something."""
     if job.checkpoint.random_weights:
-        if options.calibrate or options.calibration:
+        if options.calibrate or options.calibration or options.kv:
             raise SettingError(
-                "random weights cannot be calibrated: what they see means nothing; drop --calibrate and --calibration"
+                "random weights cannot be calibrated: what they see means nothing; drop --calibrate, --calibration and "
+                "--kv q8"
             )
         return job
     if options.calibration is False and options.calibrate:
         raise SettingError("--calibrate names pictures and --no-calibration refuses them; leave one of them out")
-    if options.calibration is False or not any(item.calibrated or item.sampled for item in job.recipes.values()):
+    if options.calibration is False and options.kv:
+        raise SettingError("--kv q8 needs calibration to know how far keys and values go; leave --no-calibration out")
+    wanted = options.kv or any(item.calibrated or item.sampled for item in job.recipes.values())
+    if options.calibration is False or not wanted:
         return job
     pictures = "the pages that ship" if options.calibrate is None else f"the pictures in '{options.calibrate}'"
     announce(f"calibrating with {pictures}")
@@ -148,7 +154,7 @@ def _with_samples(job: Job, directory: Path | None, *, hold_back: bool) -> Job:
 
 def _calibrated_decoders(job: Job, task: Task, directory: Path | None, *, hold_back: bool) -> Job:
     """With what the checkpoint's language model sees, where a recipe asks for it."""
-    if not any(item.calibrated for item in job.recipes.values()):
+    if not (job.kv or any(item.calibrated for item in job.recipes.values())):
         return job
     from edge_mllm_export.calibration import calibrate
 

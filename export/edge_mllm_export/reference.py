@@ -52,6 +52,8 @@ class Reference:
         import torch
 
         self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
+        self.cache: Any = None
+        """What transformers kept of the last answer's keys and values."""
         self._processor = family.reference_processor(checkpoint)
         with _quiet():
             self._model = task.model_class.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
@@ -110,6 +112,7 @@ class Reference:
         while True:
             rows.append(output.logits[0, -1].numpy())
             tokens.append(int(rows[-1].argmax()))
+            self.cache = output.past_key_values
             if len(tokens) == limit or tokens[-1] in self._prompt.stop_token_ids:
                 return np.asarray(tokens, np.int64), np.stack(rows)
             output = self._model(

@@ -100,6 +100,7 @@ def lay_ground(job: Job, task: Task, options: ExportOptions, probes: Sequence[Pr
         calibrate=None,
         mmproj=False,
         verify=False,
+        kv=None,
         max_size=None,
         max_loss=None,
     )

@@ -235,3 +235,40 @@ def test_exceptions_that_match_nothing_are_refused(
     with pytest.raises(SettingError, match=reason):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_of_eight_bits(tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the memory, nearly the same logits, also when the cache is cut back, grown and restored."""
+    monkeypatch.setattr("edge_mllm_export.calibration.MOST_POSITIONS", 400)
+    options = ExportOptions(format="onnx", quant="f32", vision="fp32", verify=False, kv="q8")
+    spec = export_bundle(str(tiny_smolvlm), tmp_path / "q8.edge", options)
+    assert spec.recipe["decoder_onnx"]["cache"] == "int8"
+    plain = export_bundle(str(tiny_smolvlm), tmp_path / "f32.edge", replace(options, kv=None))
+    assert plain.recipe["decoder_onnx"]["cache"] == "float32"
+    settings = DecoderSettings(threads=1, n_ctx=600)
+    small, exact = (
+        OrtDecoder(tmp_path / name / GRAPH, tmp_path / name / EMBEDDINGS, spec.decoder, settings)
+        for name in ("q8.edge", "f32.edge")
+    )
+    assert 4 * small.cell_bytes == exact.cell_bytes
+    expected = exact.prefill([Tokens(IDS)], all_logits=True)
+    found = small.prefill([Tokens(IDS)], all_logits=True)
+    assert 0 < kl_divergence(expected, found).mean() < 0.03
+    state = small.state()
+    assert {array.dtype for array in state.arrays} == {np.dtype(np.int8)}
+    small.truncate(20)
+    again = small.prefill([Tokens(IDS[20:])], all_logits=True)
+    np.testing.assert_allclose(again, found[20:], atol=1e-5)
+    small.reserve(500)
+    after = small.step(11)
+    small.restore(state)
+    np.testing.assert_allclose(small.step(11), after, atol=1e-6)
+    assert kl_divergence(exact.step(11)[None], after[None])[0] < 0.05
+
+
+def test_a_small_cache_that_cannot_be_had_is_refused(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"llama\.cpp chooses when it runs"):
+        export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="gguf", kv="q8"))
+    with pytest.raises(SettingError, match="--kv q8 needs calibration"):
+        export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="onnx", kv="q8", calibration=False))
+    assert list(tmp_path.iterdir()) == []
