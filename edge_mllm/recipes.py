@@ -43,6 +43,28 @@ RECIPE_LIST: tuple[ListedRecipe, ...] = (
 """Every recipe, by component, most bits first."""
 
 
+PUBLISHED_SHAPES = ("smolvlm-256m", "smolvlm-500m", "internvl3-1b")
+"""Shapes that :data:`TRUE_BITS` is about: decoders of 135, 360 and 494 million weights."""
+TRUE_BITS: dict[tuple[Component, str], tuple[float, float, float]] = {
+    ("gguf", "f32"): (32.0, 32.0, 32.0),
+    ("gguf", "f16"): (16.0, 16.0, 16.0),
+    ("gguf", "q8_0"): (8.51, 8.5, 8.5),
+    ("gguf", "q4_0"): (5.2, 4.97, 5.37),
+    ("gguf", "iq4_nl"): (5.2, 4.97, 5.37),
+    ("gguf", "q4_k_m"): (6.05, 5.89, 6.16),
+    ("gguf", "q4_0_head4"): (4.51, 4.5, 4.5),
+    ("onnx", "f32"): (32.1, 32.04, 32.11),
+    ("onnx", "int8_b32"): (9.91, 9.41, 10.23),
+    ("onnx", "int4_mixed"): (7.8, 6.96, 8.37),
+    ("onnx", "int4_b32"): (6.61, 5.87, 7.09),
+    ("vision", "fp32"): (32.0, 32.0, 32.0),
+    ("vision", "fp16"): (16.01, 16.01, 16.0),
+    ("vision", "int8"): (9.03, 9.36, 8.95),
+    ("vision", "int4"): (5.0, 5.17, 4.96),
+}
+"""All bytes of a part by its weights, for each of :data:`PUBLISHED_SHAPES`; tables and all else included."""
+
+
 def listed_recipe(component: Component, name: str) -> ListedRecipe:
     """The entry of this name.
 

@@ -45,17 +45,24 @@ def _list_recipes(as_json: bool) -> None:
     from rich.table import Table
 
     from edge_mllm.cli._console import wide_console
-    from edge_mllm.recipes import RECIPE_LIST
+    from edge_mllm.recipes import PUBLISHED_SHAPES, RECIPE_LIST, TRUE_BITS
 
+    true_bits = [TRUE_BITS.get((entry.component, entry.name)) for entry in RECIPE_LIST]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(entry) for entry in RECIPE_LIST], indent=2) + "\n")
+        shapes = [None if bits is None else dict(zip(PUBLISHED_SHAPES, bits, strict=True)) for bits in true_bits]
+        rows = [{**asdict(entry), "true_bits": found} for entry, found in zip(RECIPE_LIST, shapes, strict=True)]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("part", "recipe", "bits per weight", "default", "what it is"):
-        table.add_column(column, justify="right" if column == "bits per weight" else "left")
-    for entry in RECIPE_LIST:
-        table.add_row(entry.component, entry.name, f"{entry.bits:g}", "yes" if entry.default else "", entry.about)
-    wide_console().print(table)
+    for column in ("part", "recipe", "bits per weight", "true bits", "default", "what it is"):
+        table.add_column(column, justify="right" if "bits" in column else "left")
+    for entry, bits in zip(RECIPE_LIST, true_bits, strict=True):
+        shown = "" if bits is None else " / ".join(f"{value:g}" for value in bits)
+        default = "yes" if entry.default else ""
+        table.add_row(entry.component, entry.name, f"{entry.bits:g}", shown, default, entry.about)
+    console = wide_console()
+    console.print(table)
+    console.print(f"true bits: all bytes of the part by its weights, in the shapes {', '.join(PUBLISHED_SHAPES)}")
 
 
 def find_bundles(directories: list[Path]) -> list[OpenBundle]:
