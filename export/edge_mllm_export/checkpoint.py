@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.config_limits import check_config
+from edge_mllm_export.config_limits import check_config, check_processor
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.licence import read_licence
 from edge_mllm_export.quantised_source import refuse_quantised, refuse_quantised_tensors
@@ -164,6 +164,7 @@ def open_checkpoint(
     refuse_quantised(id or str(path), config)
     check_config(path / "config.json", config)
     processor, settings = _read_processor(path)
+    check_processor(path / "preprocessor_config.json", processor)
     tensors = read_inventory(path, config["model_type"])
     refuse_quantised_tensors(id or str(path), tensors)
     return Checkpoint(

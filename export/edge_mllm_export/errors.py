@@ -8,6 +8,8 @@ from pathlib import Path
 
 from edge_mllm.errors import EdgeMLLMError
 
+_MOST_NAMES = 24
+
 
 class SourceError(EdgeMLLMError, ValueError):
     """The SOURCE argument leads to no checkpoint that can be exported."""
@@ -27,15 +29,21 @@ class CheckpointError(EdgeMLLMError, ValueError):
 
 
 class TensorsError(CheckpointError):
-    """Tensors are missing, left over or have the wrong shape; all of them are named at once."""
+    """Tensors are missing, left over or have the wrong shape; the message names them, the attributes hold them all."""
 
     def __init__(
         self, file: str | Path, missing: Sequence[str] = (), left_over: Sequence[str] = (), wrong: Sequence[str] = ()
     ) -> None:
         parts = (("missing", missing), ("left over", left_over), ("wrong shape", wrong))
-        reason = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in parts if names)
+        reason = "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in parts if names)
         super().__init__(file, "tensors", reason)
         self.missing, self.left_over, self.wrong = tuple(missing), tuple(left_over), tuple(wrong)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names with commas between; where a whole part is gone, the first ones stand for the rest."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 class UnsupportedArchitectureError(EdgeMLLMError, ValueError):

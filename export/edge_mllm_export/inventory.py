@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.errors import TensorsError
+from edge_mllm.errors import EdgeMLLMError
+from edge_mllm_export.errors import CheckpointError, TensorsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edge_mllm_export.checkpoint import Checkpoint
     from edge_mllm_export.family import Family
@@ -24,7 +25,8 @@ def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
     Raises:
         TensorsError: Something is missing, left over or has another shape.
     """
-    needed = text_shapes(checkpoint, family) | family.tower_shapes(checkpoint)
+    needed = _shapes_of("text_config", checkpoint, family, text_shapes)
+    needed |= _shapes_of("vision_config", checkpoint, family, lambda opened, kind: kind.tower_shapes(opened))
     present = {name: tuple(info.shape) for name, info in checkpoint.tensors.items() if not name.endswith(_IGNORED)}
     optional = set() if not is_tied(checkpoint, family) else {_head_name(family)}
     missing = sorted(set(needed) - set(present) - optional)
@@ -36,6 +38,18 @@ def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
     ]
     if missing or left_over or wrong:
         raise TensorsError(checkpoint.path, missing=missing, left_over=left_over, wrong=wrong)
+
+
+def _shapes_of(
+    section: str, checkpoint: Checkpoint, family: Family, shapes: Callable[[Checkpoint, Family], Shapes]
+) -> Shapes:
+    try:
+        return shapes(checkpoint, family)
+    except EdgeMLLMError:
+        raise
+    except Exception as error:  # whatever a model's own code makes of a wrong value
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(checkpoint.path / "config.json", section, f"makes no model ({text})") from error
 
 
 def text_shapes(checkpoint: Checkpoint, family: Family) -> Shapes:

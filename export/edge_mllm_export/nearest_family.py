@@ -71,7 +71,7 @@ def _model_type(architecture: str) -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     found = {name: kind for kind, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items()}
-    return found.get(architecture, "")
+    return str(found.get(architecture, ""))
 
 
 def _unknown(config: Mapping[str, Any], model_type: str) -> Iterator[str]:

@@ -69,6 +69,7 @@ def export_bundle(
         checkpoint = resolve_source(source, work)
         family = find_family(checkpoint)
         checkpoint = _with_tile_tags(checkpoint, family) if options.tile_tags else checkpoint
+        _check_mmproj(options, family)
         task = resolve_task(checkpoint, family)
         check_sections(checkpoint, family)
         check_tensors(checkpoint, family)
@@ -95,6 +96,11 @@ def _with_tile_tags(checkpoint: Checkpoint, family: Family) -> Checkpoint:
     if not family.tile_tags:
         raise SettingError(f"tile tags are not known for {family.name}; leave --tile-tags out")
     return replace(checkpoint, processor_settings={**checkpoint.processor_settings, "tile_tags": True})
+
+
+def _check_mmproj(options: ExportOptions, family: Family) -> None:
+    if options.mmproj and family.mmproj is None:
+        raise SettingError(f"llama.cpp's libmtmd has no projector for {family.name}; leave --mmproj out")
 
 
 def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:

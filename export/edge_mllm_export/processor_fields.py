@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, get_args
 
 from edge_mllm.bundle import Resample
@@ -34,7 +35,7 @@ def resample_name(processor: dict[str, Any], *, default: Resample) -> Resample:
     value = processor.get("resample", default)
     if isinstance(value, str) and value in get_args(Resample):
         return value  # type: ignore[return-value]
-    if value not in PILLOW_FILTERS:
+    if not isinstance(value, int) or value not in PILLOW_FILTERS:
         raise CheckpointError("preprocessor_config.json", "resample", f"is {value!r}, expected 0 to 5")
     return PILLOW_FILTERS[value]
 
@@ -50,7 +51,12 @@ def affine(processor: dict[str, Any]) -> tuple[float, Triple, Triple]:
             raise CheckpointError(
                 "preprocessor_config.json", step, "is false, which no released model of this kind uses"
             )
-    rescale = float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 1.0
+    rescale = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
+    if not _is_number(rescale) or not rescale > 0:
+        raise CheckpointError(
+            "preprocessor_config.json", "rescale_factor", f"is {rescale!r}, expected a number above 0"
+        )
+    rescale = float(rescale)
     if not processor.get("do_normalize", True):
         return rescale, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return rescale, _triple(processor, "image_mean"), _triple(processor, "image_std")
@@ -58,9 +64,15 @@ def affine(processor: dict[str, Any]) -> tuple[float, Triple, Triple]:
 
 def _triple(processor: dict[str, Any], field: str) -> Triple:
     values = processor.get(field, [0.5, 0.5, 0.5])
-    if not isinstance(values, list | tuple) or len(values) != 3:
+    if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_number, values)):
         raise CheckpointError("preprocessor_config.json", field, f"is {values!r}, expected three numbers")
+    if field == "image_std" and not min(values) > 0:
+        raise CheckpointError("preprocessor_config.json", field, f"is {values!r}, expected numbers above 0")
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def given(processor: dict[str, Any], *fields: str) -> dict[str, Any]:
@@ -82,10 +94,18 @@ def special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
 def stop_tokens(checkpoint: Checkpoint, *texts: str) -> tuple[int, ...]:
     """Ids that end an answer: generation_config.json's, config.json's, and of ``texts`` those in the vocabulary."""
     ids: list[int] = []
-    for config in (checkpoint.generation, checkpoint.config, checkpoint.config.get("text_config") or {}):
+    text = checkpoint.config.get("text_config") or {}
+    for file, field, config in (
+        ("generation_config.json", "eos_token_id", checkpoint.generation),
+        ("config.json", "eos_token_id", checkpoint.config),
+        ("config.json", "text_config.eos_token_id", text),
+    ):
         value = config.get("eos_token_id")
-        ids += [value] if isinstance(value, int) else list(value or [])
+        found = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(id_, int) and not isinstance(id_, bool) for id_ in found):
+            raise CheckpointError(file, field, f"is {value!r}, expected a token id or a list of them")
+        ids += found
     vocabulary = checkpoint.tokenizer()
-    ids += [found for text in texts if (found := vocabulary.token_to_id(text)) is not None]
+    ids += [id_ for text in texts if (id_ := vocabulary.token_to_id(text)) is not None]
     size = vocabulary.get_vocab_size(with_added_tokens=True)
     return tuple(dict.fromkeys(int(id_) for id_ in ids if 0 <= id_ < size))

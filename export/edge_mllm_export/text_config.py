@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm_export.errors import CheckpointError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from edge_mllm.bundle import DecoderSpec
     from edge_mllm_export.checkpoint import Checkpoint
 
+_FIELD = re.compile(r"field '(\w+)'")
 _WRAPPER_FIELDS = ("_name_or_path", "architectures", "auto_map", "transformers_version", "quantization_config")
 
 
@@ -62,5 +68,37 @@ def resolved_config(checkpoint: Checkpoint) -> Any:
     """The checkpoint's config.json as transformers' configuration object: defaults filled in, parts nested."""
     from transformers import AutoConfig
 
-    fields = {key: value for key, value in checkpoint.config.items() if key != "model_type"}
-    return AutoConfig.for_model(checkpoint.config["model_type"], **fields)
+    config = checkpoint.config
+    fields = {key: value for key, value in config.items() if key != "model_type"}
+    try:
+        return AutoConfig.for_model(config["model_type"], **fields)
+    except Exception as error:  # transformers raises classes of several libraries for a wrong value
+        raise CheckpointError(checkpoint.path / "config.json", *_blame(config, error)) from error
+
+
+def _blame(config: dict[str, Any], error: Exception) -> tuple[str, str]:
+    """The field that an error of transformers is about, and the reason: its messages name the last part only."""
+    text = " ".join(str(error).split())
+    named = _FIELD.search(text)
+    places = [path for path, value in _leaves(config) if named and path.split(".")[-1] == named[1]]
+    shown = [path for path, value in _leaves(config) if path in places and f"(value: {value!r})" in text]
+    if named:
+        return (shown or places or [named[1]])[0], text.split(": ", 2)[-1][:200]
+    kinds = [path for path, value in _leaves(config) if path.endswith("model_type") and not _known(value)]
+    if kinds:
+        return kinds[0], "is no kind of model that transformers knows"
+    return "", f"is no configuration that transformers can read ({text[:200]})"
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _known(model_type: Any) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING_NAMES

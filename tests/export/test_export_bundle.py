@@ -188,6 +188,16 @@ def test_unsupported_architecture_lists_the_supported_ones(tiny_smolvlm: Path, t
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_mmproj_is_refused_by_name_for_a_family_that_libmtmd_cannot_do(tmp_path: Path) -> None:
+    """Before anything is written."""
+    from tiny_llava import make_tiny_llava
+
+    source = make_tiny_llava(tmp_path / "source")
+    with pytest.raises(SettingError, match="libmtmd has no projector for llava; leave --mmproj out"):
+        export_bundle(str(source), tmp_path / "x.edge", replace(QUICK, mmproj=True))
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_missing_and_left_over_tensors_are_all_named(tiny_smolvlm: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
