@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edge_mllm_quant.graph_files import save_graph
 from edge_mllm_quant.half_storage import store_half
-from edge_mllm_quant.migration import migrate_outliers
+from edge_mllm_quant.migration import Where, migrate_outliers
 from edge_mllm_quant.override import PROJECTOR_PATTERNS
 from edge_mllm_quant.vision_int4 import quantise_weights
 from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
@@ -85,15 +85,16 @@ def _int8(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Q
         return Quantised(_integers(model, recipe), {})
     seen, exact = watch_inputs(model, samples), run_graph(model, samples)
     errors: dict[str, float] = {}
-    made: dict[str, onnx.ModelProto] = {}
-    for name in ("none", "norms", "all"):
+    ways: tuple[tuple[Where, float], ...] = (("none", 1.0), ("norms", 1.0), ("all", _WORTH))
+    chosen, best = ways[0][0], None
+    for name, share in ways:
         candidate = _copy(model)
         migrate_outliers(candidate, _peaks(seen), where=name)
-        made[name] = _integers(candidate, recipe)
-        errors[name] = relative_error(exact, run_graph(made[name], samples))
-    chosen = "norms" if errors["norms"] <= errors["none"] else "none"
-    chosen = "all" if errors["all"] < _WORTH * errors[chosen] else chosen
-    return Quantised(made[chosen], {"samples": len(samples), "migration": chosen, "errors": errors})
+        candidate = _integers(candidate, recipe)
+        errors[name] = relative_error(exact, run_graph(candidate, samples))
+        if best is None or errors[name] < share * errors[chosen]:
+            chosen, best = name, candidate
+    return Quantised(best, {"samples": len(samples), "migration": chosen, "errors": errors})
 
 
 def _integers(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
