@@ -65,3 +65,10 @@ def test_a_question_has_the_length_asked_for(tokens: int) -> None:
 def test_questions_share_no_beginning() -> None:
     first, second = (question(12, seed, lambda text: len(text.split())) for seed in (1, 2))
     assert first.split()[0] != second.split()[0]
+
+
+def test_a_tower_goes_with_one_model() -> None:
+    (case,) = Grid(models=["a.gguf"], mmproj="b.gguf").cases()
+    assert case.mmproj == "b.gguf"
+    with pytest.raises(SettingError, match="give one --model with it"):
+        Grid(models=["a.gguf", "c.gguf"], mmproj="b.gguf").cases()
