@@ -1,11 +1,16 @@
-"""What calibration with pictures is worth: KL divergence of 4-bit decoders from their checkpoint, at the same size.
+"""What quantisation costs and what calibration with pictures is worth: divergence and held-out answers, with intervals.
 
-    python benchmarks/quantisation.py [CHECKPOINT] [--pages 300] [--out FILE]
+    python benchmarks/quantisation.py [CHECKPOINT] [--pages 300] [--work DIR] [--out FILE]
 
-Each recipe is quantised without calibration, with llama.cpp's importance matrix from text alone, with the same from
-pictures, questions and answers, and as the exporter does it (that matrix, then codes chosen again, see
-edge_mllm_quant.rounding). All follow the checkpoint's own answers to held-out pages, on its own visual embeddings; the
-intervals are a paired bootstrap over questions. Drawing the pages takes the fonts that starter/fonts.py lists.
+Divergence: one question a held-out page; every variant follows the checkpoint's own float32 answers, decoders on the
+checkpoint's visual embeddings, towers through a float32 decoder. GGUF decoders without calibration, with llama.cpp's
+importance matrix from text alone, with the same from pictures, and as the exporter makes them (that matrix, then codes
+chosen again); ONNX decoders by rounding to nearest, k-quant, HQQ and as the exporter makes them; towers in float32,
+int8 and int4 with and without samples; the cache in 8 bits. Answers: every question about the same pages, exact match,
+the checkpoint in bfloat16 against bundles.
+
+Intervals are paired bootstraps over questions. Finished variants are kept in the work folder, so an interrupted run
+goes on where it was. Drawing the pages takes the fonts that starter/fonts.py lists.
 """
 
 from __future__ import annotations
@@ -14,8 +19,9 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,142 +32,166 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edge_mllm.decoders.llama import LlamaDecoder  # noqa: E402
-from edge_mllm.decoders.ort import OrtDecoder  # noqa: E402
+from benchmarks.quantisation_material import GGUF_RECIPES, Material, Tower  # noqa: E402
+from edge_mllm.bench.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder  # noqa: E402
-from edge_mllm.decoders.settings import DecoderSettings  # noqa: E402
-from edge_mllm_export import ExportOptions, export_bundle  # noqa: E402
 from edge_mllm_export.agreement import kl_divergence  # noqa: E402
-from edge_mllm_export.calibration import MOST_POSITIONS, gather_moments, read_calibration  # noqa: E402
-from edge_mllm_export.candidate import Candidate, Prepared, follow  # noqa: E402
-from edge_mllm_export.decoder_gguf import write_decoder_gguf  # noqa: E402
-from edge_mllm_export.decoder_onnx import EMBEDDINGS, GRAPH, write_decoder_onnx  # noqa: E402
-from edge_mllm_export.families import find_family  # noqa: E402
-from edge_mllm_export.gguf_quantise import QuantiseOptions  # noqa: E402
-from edge_mllm_export.probes import Probe  # noqa: E402
-from edge_mllm_export.reference import Answer, Reference  # noqa: E402
-from edge_mllm_export.source import resolve_source  # noqa: E402
-from edge_mllm_export.task import resolve_task  # noqa: E402
-from edge_mllm_export.text_model import write_text_checkpoint  # noqa: E402
-from edge_mllm_quant.activations import Moments  # noqa: E402
-from edge_mllm_quant.recipe import find_recipe  # noqa: E402
-from starter import layouts  # noqa: E402
+from edge_mllm_export.candidate import teacher_forced  # noqa: E402
 
-GGUF_RECIPES = ("q4_0", "q4_k_m", "iq4_nl")
-HELD_OUT_SEED, TEXT_SEED = 600_000, 810_000
-NEW_TOKENS = 32
 RESAMPLES = 2000
 LOGGER = logging.getLogger("quantisation")
+Entry = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Material:
-    """What every variant is measured on, and made from."""
+class Store:
+    """Finished variants as JSON files, one each."""
 
-    answers: Sequence[Answer]
-    prepared: Sequence[Prepared]
-    text_dir: Path
-    spec: Any
-    pictures: Mapping[str, Moments]
-    text: Mapping[str, Moments]
-    threads: int
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
-
-def gather(source: str, pages: int, threads: int, work: Path) -> Material:
-    """Ask the checkpoint everything."""
-    checkpoint = resolve_source(source, work)
-    family = find_family(checkpoint)
-    export_bundle(source, work / "b.edge", ExportOptions(format="gguf", quant="f16", vision="fp16", verify=False))
-    reference = Reference(checkpoint, family, resolve_task(checkpoint, family))
-    pictures = gather_moments(reference, read_calibration(), most=MOST_POSITIONS)
-    seen = max(moments.rows for moments in pictures.values())
-    text = gather_moments(reference, text_probes(seen), most=seen)
-    probes = [held_out(seed) for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + pages)]
-    answers = [reference.answer(probe, new_tokens=NEW_TOKENS) for probe in probes]
-    candidate = Candidate(work / "b.edge", threads)
-    prepared = [candidate.prepare(probe) for probe in probes]
-    text_dir = write_text_checkpoint(checkpoint, family, work / "text")
-    return Material(answers, prepared, text_dir, candidate.spec.decoder, pictures, text, threads)
+    def get(self, name: str, measure: Callable[[], Entry]) -> Entry:
+        """What was measured under this name, now or in an earlier run."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            start = time.perf_counter()
+            entry = measure() | {"seconds": round(time.perf_counter() - start, 1)}
+            path.write_text(json.dumps(entry), encoding="utf-8")
+        found: Entry = json.loads(path.read_text(encoding="utf-8"))
+        shown = (
+            f"KL {np.sum(found['kl']) / found['positions']:.5f}" if "kl" in found else f"{np.mean(found['right']):.4f}"
+        )
+        LOGGER.info("%s: %s (%.0f s)", name, shown, found["seconds"])
+        return found
 
 
-def held_out(seed: int) -> Probe:
-    """A page of the evaluation's fonts, words and layouts with one of its questions."""
-    page = layouts.make_page(seed, heldout=True)
-    return Probe(page.questions[seed % len(page.questions)].text, (np.asarray(page.image),))
-
-
-def text_probes(positions: int) -> list[Probe]:
-    """Questions with their answers as text, without the picture: the same words as in the calibration pages."""
-    found: list[Probe] = []
-    seed = TEXT_SEED
-    while 4 * len(found) < positions:  # a prompt has more than four tokens
-        page = layouts.make_page(seed, heldout=False, draw=False)
-        found += [Probe(f"{question.text} {question.answer}", ()) for question in page.questions]
-        seed += 1
-    return found
-
-
-def measure(decoder: Decoder, material: Material) -> dict[str, Any]:
-    """KL divergence and equal best tokens for every question."""
-    runs = [follow(decoder, p, a.visual, a) for p, a in zip(material.prepared, material.answers, strict=True)]
+def divergence(decoder: Decoder, material: Material, tower: Tower | None = None) -> Entry:
+    """KL divergence and equal best tokens, summed for every question."""
+    loss, same, positions = [], 0, 0
+    for number, (prepared, answer) in enumerate(zip(material.prepared, material.answers, strict=True)):
+        visual = answer.visual if tower is None else tower.page(number)
+        logits = teacher_forced(decoder, prepared, visual, answer.tokens)
+        loss.append(float(kl_divergence(answer.logits, logits).sum()))
+        same += int((logits.argmax(-1) == answer.logits.argmax(-1)).sum())
+        positions += len(answer.tokens)
     decoder.close()
-    loss = [kl_divergence(a.logits, run.logits) for a, run in zip(material.answers, runs, strict=True)]
-    same = [run.logits.argmax(-1) == a.logits.argmax(-1) for a, run in zip(material.answers, runs, strict=True)]
-    return {"kl": loss, "same": same}
+    return {"kl": loss, "top1": same / positions, "positions": positions}
 
 
-def gguf_variants(material: Material, work: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def gguf_variants(material: Material, store: Store) -> dict[str, dict[str, Entry]]:
     """Recipe -> way of calibrating -> numbers."""
-    squares = {"text": material.text, "pictures": material.pictures}
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, Entry]] = {}
     for recipe in GGUF_RECIPES:
-        ways = {"none": QuantiseOptions(), "refined": QuantiseOptions(moments=material.pictures)}
-        ways["refined_text"] = QuantiseOptions(moments=material.text)
-        ways |= {name: QuantiseOptions(moments=_diagonal(moments)) for name, moments in squares.items()}
         found[recipe] = {}
-        for name, options in ways.items():
-            path = work / f"{recipe}-{name}.gguf"
-            write_decoder_gguf(material.text_dir, path, recipe, name="x", options=options)
-            decoder = LlamaDecoder(path, material.spec, DecoderSettings(threads=material.threads, n_ctx=2048))
-            found[recipe][name] = {"bytes": path.stat().st_size, **measure(decoder, material)}
-            LOGGER.info("%s %s: KL %.5f", recipe, name, np.concatenate(found[recipe][name]["kl"]).mean())
-    return found
+        for way in ("none", "imatrix_text", "imatrix_pictures", "ours"):
+
+            def measure(recipe: str = recipe, way: str = way) -> Entry:
+                path = material.gguf(recipe, way)
+                return divergence(material.llama(path), material) | {"bytes": path.stat().st_size}
+
+            found[recipe][way] = store.get(f"gguf-{recipe}-{way}", measure)
+    ways = {
+        kind: store.get(
+            f"gguf-q4_0-ours-kv_{kind}",
+            lambda kind=kind: divergence(material.llama(material.gguf("q4_0", "ours"), kv_type=kind), material),
+        )
+        for kind in ("f16", "q8_0")
+    }
+    return {**found, "q4_0 cache": {"none": ways["f16"], "q8_0": ways["q8_0"]}}
 
 
-def _diagonal(moments: Mapping[str, Moments]) -> dict[str, Moments]:
-    return {name: Moments(value.rows, value.squares, None) for name, value in moments.items()}
-
-
-def onnx_variants(material: Material, work: Path) -> dict[str, dict[str, Any]]:
+def onnx_variants(material: Material, store: Store) -> dict[str, Entry]:
     """The same for the ONNX decoder."""
+
+    def measure(way: str) -> Entry:
+        folder, size = material.onnx(way)
+        return divergence(material.ort(folder), material) | {"bytes": size}
+
+    return {name: store.get(f"onnx-{way}", lambda way=way: measure(way)) for name, way in ONNX_WAYS.items()}
+
+
+ONNX_WAYS = {"none": "rtn", "k_quant": "kquant", "hqq": "hqq", "ours": "ours", "ours, cache q8": "ours_kv_q8"}
+"""Name in the result -> how the decoder is made."""
+TOWERS = (("fp32", False), ("int8", False), ("int8", True), ("int4", False), ("int4", True))
+"""Recipe, and whether samples decide."""
+
+
+def towers(material: Material, store: Store) -> dict[str, Entry]:
+    """Towers through a float32 decoder."""
     found = {}
-    for name, moments in (("none", {}), ("refined_text", material.text), ("refined", material.pictures)):
-        out = work / f"onnx-{name}"
-        out.mkdir()
-        report = write_decoder_onnx(material.text_dir, out, find_recipe("onnx"), moments=moments)
-        settings = DecoderSettings(threads=material.threads, n_ctx=2048)
-        decoder = OrtDecoder(out / GRAPH, out / EMBEDDINGS, material.spec, settings)
-        found[name] = {"bytes": report.bytes, **measure(decoder, material)}
-        LOGGER.info("onnx %s: KL %.5f", name, np.concatenate(found[name]["kl"]).mean())
+    for recipe, sampled in TOWERS:
+        name = f"{recipe}{'-ours' if sampled else ''}"
+
+        def measure(recipe: str = recipe, sampled: bool = sampled) -> Entry:
+            tower = material.tower(recipe, sampled=sampled)
+            entry = divergence(material.llama(material.gguf("f32", "none"), kv_type="f32"), material, tower)
+            return entry | {"bytes": tower.bytes, **tower.agreement(material.answers)}
+
+        found["none" if name == "fp32" else name] = store.get(f"vision-{name}", measure)
     return found
 
 
-def summarise(ways: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means, and each way's loss as a share of the loss without calibration and with text, with intervals."""
+BUNDLES = (
+    ("float32", "fp32", False, "gguf", "f32", "none"),
+    ("int8 tower, plain", "int8", False, "gguf", "f32", "none"),
+    ("int8 tower", "int8", True, "gguf", "f32", "none"),
+    ("int4 tower", "int4", True, "gguf", "f32", "none"),
+    ("gguf default without calibration", "int8", False, "gguf", "q4_0", "none"),
+    ("gguf default", "int8", True, "gguf", "q4_0", "ours"),
+    ("onnx default without calibration", "int8", False, "onnx", "int4_b32", "rtn"),
+    ("onnx default", "int8", True, "onnx", "int4_b32", "ours"),
+)
+"""Name, tower and whether samples decide, engine, decoder recipe and way."""
+
+
+def answers(material: Material, store: Store) -> dict[str, Entry]:
+    """Which of all questions are answered right, by the checkpoint and by bundles."""
+    found = {"checkpoint bf16": store.get("answers-checkpoint", lambda: {"right": material.checkpoint_answers()})}
+    for name, tower, sampled, engine, recipe, way in BUNDLES:
+
+        def measure(
+            tower: str = tower, sampled: bool = sampled, parts: tuple[str, str, str] = (engine, recipe, way)
+        ) -> Entry:
+            engine, recipe, way = parts
+            if engine == "gguf":
+                decoder = material.llama(material.gguf(recipe, way), kv_type="f32" if recipe == "f32" else None)
+            else:
+                decoder = material.ort(material.onnx(way)[0])
+            return {"right": material.bundle_answers(decoder, material.tower(tower, sampled=sampled))}
+
+        found[name] = store.get(f"answers-{name.replace(', ', '-').replace(' ', '_')}", measure)
+    return found
+
+
+def compare(ways: Mapping[str, Entry], bases: Sequence[str]) -> dict[str, Entry]:
+    """Mean divergence of every way, and as a share of some of them with paired intervals."""
     random = np.random.default_rng(0)
-    sums = {name: np.array([loss.sum() for loss in way["kl"]]) for name, way in ways.items()}
+    sums = {name: np.array(way["kl"]) for name, way in ways.items()}
     picks = random.integers(0, len(sums["none"]), (RESAMPLES, len(sums["none"])))
     table = {}
     for name, way in ways.items():
-        entry: dict[str, Any] = {"bytes": way["bytes"], "kl": float(np.concatenate(way["kl"]).mean())}
-        entry["top1"] = float(np.concatenate(way["same"]).mean())
-        for base in ("none", "text"):
-            if base in sums and base != name:
-                shares = sums[name][picks].sum(1) / sums[base][picks].sum(1)
-                low, high = np.percentile(shares, [2.5, 97.5])
+        entry = {key: value for key, value in way.items() if key not in ("kl", "positions", "seconds")}
+        entry["kl"] = float(sums[name].sum() / way["positions"])
+        for base in bases:
+            if base in sums and base != name and sums[base].sum() > 0:
+                low, high = np.percentile(sums[name][picks].sum(1) / sums[base][picks].sum(1), [2.5, 97.5])
                 share = float(sums[name].sum() / sums[base].sum())
                 entry[f"share_of_{base}"] = {"value": share, "interval_95": [float(low), float(high)]}
         table[name] = entry
+    return table
+
+
+def differences(found: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Share of right answers and the paired difference to the checkpoint, in points."""
+    base = np.array(found["checkpoint bf16"]["right"], float)
+    picks = np.random.default_rng(0).integers(0, len(base), (RESAMPLES, len(base)))
+    table: dict[str, Entry] = {}
+    for name, entry in found.items():
+        gap = 100 * (np.array(entry["right"], float) - base)
+        low, high = np.percentile(gap[picks].mean(1), [2.5, 97.5])
+        table[name] = {"right": float(np.mean(entry["right"])), "questions": len(base)}
+        if name != "checkpoint bf16":
+            table[name]["points"] = {"value": float(gap.mean()), "interval_95": [float(low), float(high)]}
     return table
 
 
@@ -170,29 +200,31 @@ def main() -> None:
     parser.add_argument("source", nargs="?", default=str(ROOT / "starter" / "checkpoint"))
     parser.add_argument("--pages", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "quantisation", help="where finished variants stay"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "quantisation.json")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    LOGGER.setLevel(logging.INFO)
     with TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        material = gather(given.source, given.pages, given.threads, work)
-        ways = gguf_variants(material, work)
-        ways["int4_b32"] = onnx_variants(material, work)
-    sha = resolve_source(given.source, work).sha256() if Path(given.source).is_dir() else None
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "checkpoint_sha256": sha,
-        "questions": given.pages,
-        "positions": int(sum(len(answer.tokens) for answer in material.answers)),
-        "calibration_positions": {
-            "pictures": max(moments.rows for moments in material.pictures.values()),
-            "text": max(moments.rows for moments in material.text.values()),
-        },
-        "recipes": {recipe: summarise(found) for recipe, found in ways.items()},
-    }
+        material = Material(given.source, given.pages, given.threads, Path(scratch))
+        store = Store(given.work / f"{material.sha256[:16]}-{given.pages}")
+        gguf = gguf_variants(material, store)
+        decoders = {**gguf, "int4_b32": onnx_variants(material, store)}
+        result = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": asdict(fingerprint(peaks=False)),
+            "checkpoint_sha256": material.sha256,
+            "pages": given.pages,
+            "positions": gguf["q4_0"]["none"]["positions"],
+            "decoders": {name: compare(ways, ("none", "imatrix_text")) for name, ways in decoders.items()},
+            "vision": compare(towers(material, store), ("int8",)),
+            "answers": differences(answers(material, store)),
+        }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["recipes"], indent=1))
+    print(json.dumps({key: result[key] for key in ("decoders", "vision", "answers")}, indent=1))
 
 
 if __name__ == "__main__":

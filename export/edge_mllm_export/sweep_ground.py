@@ -74,8 +74,7 @@ class Ground:
 
     def cosine(self, visual: Sequence[FloatArray]) -> float:
         """Mean cosine of visual tokens with the checkpoint's."""
-        theirs = np.concatenate([answer.visual for answer in self.answers])
-        return compare_embeddings(theirs[None], np.concatenate(visual)[None]).cosine_mean
+        return compare_embeddings([answer.visual for answer in self.answers], visual).cosine_mean
 
 
 def lay_ground(job: Job, task: Task, options: ExportOptions, probes: Sequence[Probe]) -> Ground:
