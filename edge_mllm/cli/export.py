@@ -126,7 +126,7 @@ def export(
     options = ExportOptions(
         format=format.value,
         quant=quant,
-        kv=None if kv is None else kv.value,
+        kv=None if kv is None else "q8",
         max_size=None if max_size is None else read_size(max_size),
         max_loss=max_loss,
         vision=vision,
