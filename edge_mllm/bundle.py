@@ -32,6 +32,12 @@ class ImageSpec:
     rescale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    several: Tiler | None = None
+    """Tiler of a picture that shares its message with others; None where that makes no difference."""
+
+    def tiler_for(self, pictures: int) -> Tiler:
+        """The model's own tiler of a picture in a message that has so many."""
+        return self.tiler if self.several is None or pictures < 2 else self.several
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from edge_mllm.errors import (
     PartMissingError,
 )
 from edge_mllm.tile_plan import MAX_TILES, TilePlan, plan_tiles
+from edge_mllm.tilers import Tiler
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -206,7 +207,9 @@ def check_numbers(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -
     for name, values in {"image.std": image.std, "image.rescale": (image.rescale,)}.items():
         if min(values) <= 0:
             raise BundleError(root, f"{where}, {name}: {min(values)} is not above zero")
-    _check_tiles(root, spec, where)
+    for tiler in (image.tiler, image.several):
+        if tiler is not None:
+            _check_tiles(root, spec, tiler, where)
     ids = {"image_token_id": (spec.prompt.image_token_id,), "stop_token_ids": spec.prompt.stop_token_ids}
     for name, values in {**ids, "bos_token_id": (spec.prompt.bos_token_id or 0,)}.items():
         if any(not 0 <= value < decoder.n_vocab for value in values):
@@ -223,19 +226,19 @@ def _whole_numbers(prefix: str, part: Any) -> dict[str, int]:
     }
 
 
-def _check_tiles(root: Path, spec: BundleSpec, where: str) -> None:
+def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None:
     """Tiles must have the tower's size, and there must not be thousands of them."""
-    grids = getattr(spec.image.tiler, "grids", ())
+    grids = getattr(tiler, "grids", ())
     if any(not 0 < side <= MAX_TILES for grid in grids for side in grid):
         raise BundleError(root, f"{where}, image.tiler.grids: rows and columns must be from 1 to {MAX_TILES}")
     try:
-        plan = plan_tiles(1024, 1024, spec.image.tiler)
+        plan = plan_tiles(1024, 1024, tiler)
     except EdgeMLLMError as error:
         raise BundleError(root, f"{where}, image.tiler: {error}") from error
     _check_stitching(root, spec, plan, where)
     patches = spec.vision.patches
     if (plan.token_grid is None) != (patches is None):
-        raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{spec.image.tiler.kind}'")
+        raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{tiler.kind}'")
     width, height = plan.tile_size
     if plan.token_grid is not None and patches is not None:
         width, height = width // plan.token_grid[1], height // plan.token_grid[0]
@@ -257,6 +260,9 @@ def _check_stitching(root: Path, spec: BundleSpec, plan: TilePlan, where: str) -
     if math.isqrt(spec.vision.tokens_per_tile) ** 2 != spec.vision.tokens_per_tile:
         reason = f"{spec.vision.tokens_per_tile} is no square number, which image.tiler.stitch needs"
         raise BundleError(root, f"{where}, vision.tokens_per_tile: {reason}")
+    if plan.stitch.max_tiles is not None and not 0 < plan.stitch.max_tiles <= MAX_TILES:
+        reason = f"{plan.stitch.max_tiles} is not from 1 to {MAX_TILES}"
+        raise BundleError(root, f"{where}, image.tiler.stitch.max_tiles: {reason}")
     if "newline" not in spec.parts:
         raise BundleError(root, f"{where} names no newline, which image.tiler.stitch needs; export the model again")
 

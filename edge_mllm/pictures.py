@@ -119,7 +119,8 @@ class PicturePart(ConversationPicture):
         tiler, width, height = origin.tiler, origin.width, origin.height
         self.origin = origin
         self.plan: TilePlan = plan_tiles(width, height, tiler)
-        self.reduced = self.plan != plan_tiles(width, height, spec.image.tiler)
+        own = (spec.image.tiler_for(pictures) for pictures in (1, 2))
+        self.reduced = all(self.plan != plan_tiles(width, height, each) for each in own)
         """Whether it is tiled more coarsely than the model does by itself."""
         self._spec = spec
 
@@ -170,5 +171,6 @@ def prepare_pictures(pictures: Sequence[Picture], spec: BundleSpec, budget: Imag
     """
     decoded = [load_rgb(picture) for picture in pictures]
     sizes = [(rgb.shape[1], rgb.shape[0]) for rgb in decoded]
-    tilers = choose_tilers(sizes, spec.image.tiler, spec.vision.tokens_per_tile, budget)
+    own = spec.image.tiler_for(len(sizes))
+    tilers = choose_tilers(sizes, own, spec.vision.tokens_per_tile, budget)
     return [PicturePart.decoded(rgb, tiler, spec) for rgb, tiler in zip(decoded, tilers, strict=True)]

@@ -77,9 +77,11 @@ def resize_bilinear(values: FloatArray, rows: int, cols: int) -> FloatArray:
 
 
 def _neighbours(size: int, new_size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
-    """For each new place the two old ones it lies between and the weight of the second, in float32 as torch has it."""
-    scale = np.float32(size) / np.float32(new_size)
-    centres = np.arange(new_size, dtype=np.float32) + np.float32(0.5)
-    source = np.maximum(scale * centres - np.float32(0.5), np.float32(0))
+    """For each new place the two old ones it lies between and the weight of the second.
+
+    As torch has it: the scale in float32, then one rounding for the product and the difference together.
+    """
+    scale = float(np.float32(size) / np.float32(new_size))
+    source = np.maximum(scale * (np.arange(new_size) + 0.5) - 0.5, 0).astype(np.float32)
     first = np.minimum(source.astype(np.intp), size - 1)
     return first, np.minimum(first + 1, size - 1), source - first.astype(np.float32)

@@ -81,11 +81,11 @@ class VisionTower:
         self._newline: FloatArray | None = None
 
     @staticmethod
-    def of(bundle: OpenBundle, *, threads: int | None) -> VisionTower:
-        """The tower of a bundle."""
+    def of(bundle: OpenBundle, *, threads: int | None, file: Path | None = None) -> VisionTower:
+        """The tower of a bundle, or of another ``file`` that takes its place."""
         spec, newline = bundle.spec, "newline" in bundle.spec.parts
         return VisionTower(
-            bundle.file("vision"),
+            file or bundle.file("vision"),
             spec.vision,
             spec.decoder.n_embd,
             threads=threads,

@@ -68,7 +68,8 @@ class Pair:
     def compare(self, rgbs: list[np.ndarray], question: str = "What is the total?\n") -> Comparison:
         expected = self.reference(rgbs, question)
         pixels = reference_tiles(expected, self.spec) if rgbs else np.empty((0, 3, 1, 1), np.float32)
-        ours = [cut_tiles(rgb, self.spec.image, self.spec.vision) for rgb in rgbs]
+        tiler = self.spec.image.tiler_for(len(rgbs))
+        ours = [cut_tiles(rgb, self.spec.image, self.spec.vision, tiler=tiler) for rgb in rgbs]
         mine = np.concatenate([item.pixels for item in ours]) if rgbs else pixels
         plans = [item.plan for item in ours]
         ids = build_prompt(chat(question, len(rgbs)), plans, self.spec, self.tokenizer, self.template).ids
@@ -105,7 +106,8 @@ def reference_tiles(out: dict[str, np.ndarray], spec: Any) -> np.ndarray:
         return pixels.reshape(-1, *pixels.shape[-3:])
     from edge_mllm.tile_plan import plan_tiles
 
-    counts = [plan_tiles(int(width), int(height), spec.image.tiler).count for height, width in out["image_sizes"]]
+    tiler = spec.image.tiler_for(len(out["image_sizes"]))
+    counts = [plan_tiles(int(width), int(height), tiler).count for height, width in out["image_sizes"]]
     for tiles, count in zip(pixels, counts, strict=True):
         assert not tiles[count:].any(), "the reference has more tiles"
     return np.concatenate([tiles[:count] for tiles, count in zip(pixels, counts, strict=True)])

@@ -1,11 +1,11 @@
-"""Tiny checkpoints of LLaVA-NeXT (CLIP and a Mistral), with random weights."""
+"""Tiny checkpoints of LLaVA-NeXT (CLIP and a Mistral) and LLaVA-OneVision (SigLIP and a Qwen2), with random weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from tiny_llava import CHAT_TEMPLATE, _clip_settings, _text_config, _vision_config, _write_tokenizer
+from tiny_llava import CHAT_TEMPLATE, VOCABULARY, _clip_settings, _text_config, _vision_config, _write_tokenizer
 from tiny_models import _disable_progress_bars, _write_json, randomise
 
 NEXT_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
@@ -59,4 +59,50 @@ def make_tiny_llava_next(
         directory / "processor_config.json", {"processor_class": "LlavaNextProcessor", "image_token": "<image>"}
     )
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    return directory
+
+
+def make_tiny_llava_onevision(
+    directory: Path,
+    *,
+    seed: int = 0,
+    tile: int = 32,
+    patch: int = 8,
+    most: int = 9,
+) -> Path:
+    """Write a complete tiny LlavaOnevisionForConditionalGeneration checkpoint directory and return it.
+
+    Args:
+        directory: Where to write.
+        seed: Of the random weights.
+        tile: Tile edge in pixels.
+        patch: Patch edge in pixels.
+        most: Tiles whose tokens a stitched map may have.
+    """
+    from transformers import GenerationConfig, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+    from edge_mllm_export import shape_llava_onevision as shape
+    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = shape.tokenizer_plan(VOCABULARY - len(shape.ADDED_TOKENS))
+    tokenizer = write_tokenizer(directory, plan, shape.tokenizer_settings(2048))
+    ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
+    config = LlavaOnevisionConfig(
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_vision_config(tile, patch)},
+        text_config={"model_type": "qwen2", **_text_config(), **ids, "tie_word_embeddings": True},
+        image_token_index=tokenizer.token_to_id("<image>"),
+        video_token_index=tokenizer.token_to_id("<video>"),
+        image_grid_pinpoints=shape.grid_pinpoints(tile),
+        vision_aspect_ratio=f"anyres_max_{most}",
+        tie_word_embeddings=True,
+    )
+    model = LlavaOnevisionForConditionalGeneration(config).eval()
+    randomise(model, seed, tied=True)
+    model.generation_config = GenerationConfig(**ids)
+    _disable_progress_bars()
+    model.save_pretrained(directory)
+    _write_json(directory / "preprocessor_config.json", shape.preprocessor_settings(tile))
+    _write_json(directory / "processor_config.json", shape.processor_settings((tile // patch) ** 2, most))
+    (directory / "chat_template.jinja").write_text(shape.CHAT_TEMPLATE, encoding="utf-8")
     return directory

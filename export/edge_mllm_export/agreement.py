@@ -85,7 +85,9 @@ class EmbeddingAgreement:
     """(mean cosine of its tokens, relative error) of every tile."""
 
 
-def compare_embeddings(reference: Sequence[FloatArray], ours: Sequence[FloatArray]) -> EmbeddingAgreement:
+def compare_embeddings(
+    reference: Sequence[FloatArray] | FloatArray, ours: Sequence[FloatArray] | FloatArray
+) -> EmbeddingAgreement:
     """Compare visual embeddings, tile by tile [tokens, n_embd]; tiles may differ in their number of tokens."""
     pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(reference, ours, strict=True)]
     cosine = [_cosine(a, b) for a, b in pairs]

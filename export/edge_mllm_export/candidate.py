@@ -58,9 +58,15 @@ class Candidate:
         """The vision tower."""
         return VisionTower.of(self._bundle, threads=self._threads)
 
+    def other_tower(self, file: Path) -> VisionTower:
+        """A tower that takes the place of the bundle's."""
+        return VisionTower.of(self._bundle, threads=self._threads, file=file)
+
     def prepare(self, probe: Probe) -> Prepared:
         """Tiles and token ids of a probe."""
-        pictures = tuple(cut_tiles(picture, self.spec.image, self.spec.vision) for picture in probe.pictures)
+        image, vision = self.spec.image, self.spec.vision
+        tiler = image.tiler_for(len(probe.pictures))
+        pictures = tuple(cut_tiles(picture, image, vision, tiler=tiler) for picture in probe.pictures)
         content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": probe.prompt}]
         plans = [picture.plan for picture in pictures]
         messages = [{"role": "user", "content": content}]

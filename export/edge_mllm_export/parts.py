@@ -127,8 +127,19 @@ def _write_vision(job: Job) -> Written:
     parts = {
         name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), written.files, strict=False)
     }
+    if job.family.newline is not None:
+        parts["newline"] = (_write_newline(job, job.family.newline), "f32")
     size = sum(path.stat().st_size for path in written.files)
     return Written(parts, {"vision": {**_describe(recipe), "bytes": size, **written.report, **shape}})
+
+
+def _write_newline(job: Job, tensor: str) -> str:
+    """The embedding that ends the rows of stitched tiles, float32 [n_embd]."""
+    import numpy as np
+
+    file = "newline.npy"
+    np.save(job.staging / file, job.checkpoint.tensor(tensor).float().numpy(), allow_pickle=False)
+    return file
 
 
 def _write_mmproj(job: Job) -> Written:

@@ -73,7 +73,7 @@ class Reference:
         Some processors group tiles by prompt; some group them by picture and fill up with tiles of zeros.
         """
         if pixels.ndim == 5 and len(pixels) == len(probe.pictures):
-            tiler = self._image.tiler
+            tiler = self._image.tiler_for(len(probe.pictures))
             counts = [plan_tiles(width, height, tiler).count for width, height in probe.sizes]
             return np.concatenate([tiles[:count].numpy() for tiles, count in zip(pixels, counts, strict=True)])
         tiles: FloatArray = (pixels if pixels.ndim == 2 else pixels.flatten(0, -4)).numpy()

@@ -13,6 +13,7 @@ from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.progress import byte_progress
 from edge_mllm_export.shape_internvl import internvl3_1b
+from edge_mllm_export.shape_llava_onevision import llava_onevision_0_5b
 from edge_mllm_export.shape_plan import ShapePlan
 from edge_mllm_export.shape_qwen2_5_vl import qwen2_5_vl_3b
 from edge_mllm_export.shape_qwen2_vl import qwen2_vl_2b
@@ -31,6 +32,7 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
     "smolvlm-500m": smolvlm_500m,
     "smolvlm-2.2b": smolvlm_2_2b,
     "internvl3-1b": internvl3_1b,
+    "llava-onevision-0.5b": llava_onevision_0_5b,
     "qwen2-vl-2b": qwen2_vl_2b,
     "qwen2.5-vl-3b": qwen2_5_vl_3b,
 }

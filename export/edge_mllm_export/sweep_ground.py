@@ -64,10 +64,7 @@ class Ground:
 
     def embeddings(self, tower: Path) -> list[FloatArray]:
         """What a tower makes of the pictures of every prompt."""
-        from edge_mllm.vision import VisionTower
-
-        spec = self.carrier.spec
-        made = VisionTower(tower, spec.vision, spec.decoder.n_embd, threads=self.threads)
+        made = self.carrier.other_tower(tower)
         rows = [self.carrier.encode(item, made) for item in self.prepared]
         made.close()
         return rows

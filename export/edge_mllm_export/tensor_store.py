@@ -40,6 +40,7 @@ _OLDER_NAMES["llava"] = (
     *_OLDER_NAMES["internvl"],
 )
 _OLDER_NAMES["llava_next"] = (("image_newline", "model.image_newline"), *_OLDER_NAMES["llava"])
+_OLDER_NAMES["llava_onevision"] = _OLDER_NAMES["llava_next"]
 _OLDER_NAMES["qwen2_vl"] = (
     ("model.visual.", "model.visual."),
     ("model.language_model.", "model.language_model."),

@@ -143,10 +143,11 @@ def test_a_family_reads_the_plan(name: str, tmp_path: Path) -> None:
     write_shape(replace(plan, config=plan.config | sections), tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     family = find_family(checkpoint)
-    assert family.prompt(checkpoint).image_token_id == plan.config["image_token_id"]
+    field = "image_token_id" if "image_token_id" in plan.config else "image_token_index"
+    assert family.prompt(checkpoint).image_token_id == plan.config[field]
     ends = plan.generation["eos_token_id"]
     assert set(ends if isinstance(ends, list) else [ends]) <= {*family.prompt(checkpoint).stop_token_ids}
-    declared = {"image_seq_len", "image_seq_length"} & plan.processor.keys()
+    declared = {"image_seq_len", "image_seq_length", "num_image_tokens"} & plan.processor.keys()
     assert all(family.vision(checkpoint).tokens_per_tile == plan.processor[name] for name in declared)
     check_tensors(checkpoint, family)
 

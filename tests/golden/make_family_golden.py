@@ -53,8 +53,15 @@ def _llava_next(directory: Path) -> Path:
     return make_tiny_llava_next(directory, tile=336, patch=56)
 
 
+def _llava_onevision(directory: Path) -> Path:
+    from tiny_anyres import make_tiny_llava_onevision
+
+    return make_tiny_llava_onevision(directory, tile=384, patch=64)
+
+
 FAMILIES["llava"] = _llava
 FAMILIES["llava_next"] = _llava_next
+FAMILIES["llava_onevision"] = _llava_onevision
 FAMILIES["qwen2_vl"] = _qwen2_vl
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
-from edge_mllm_export.families import idefics3, internvl, llava, llava_next, qwen2_5_vl, qwen2_vl
+from edge_mllm_export.families import idefics3, internvl, llava, llava_next, llava_onevision, qwen2_5_vl, qwen2_vl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ FAMILIES: tuple[Family, ...] = (
     internvl.FAMILY,
     llava.FAMILY,
     llava_next.FAMILY,
+    llava_onevision.FAMILY,
     qwen2_vl.FAMILY,
     qwen2_5_vl.FAMILY,
 )

@@ -38,14 +38,24 @@ def best_fit_grid(checkpoint: Checkpoint, processor: dict[str, Any], tile: int, 
     Raises:
         CheckpointError: A resolution is not made of whole tiles, or the two files disagree.
     """
-    points = processor["image_grid_pinpoints"]
+    found = grids(processor, tile)
+    points = [list(point) for point in resolved_config(checkpoint).image_grid_pinpoints]
+    if points != [[rows * tile, cols * tile] for rows, cols in found]:
+        raise CheckpointError("config.json", "image_grid_pinpoints", f"names other resolutions than {FILE}")
+    return BestFitGrid(tile=tile, grids=found, stitch=stitch)
+
+
+def grids(processor: dict[str, Any], tile: int) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of every resolution in ``image_grid_pinpoints``.
+
+    Raises:
+        CheckpointError: One is not made of whole tiles.
+    """
+    points = processor.get("image_grid_pinpoints")
     if not isinstance(points, list) or not 0 < len(points) <= _MOST or any(_odd(point, tile) for point in points):
         reason = f"is {str(points)[:80]}, expected [height, width] pairs in whole tiles of {tile} px"
         raise CheckpointError(FILE, "image_grid_pinpoints", reason)
-    grids = tuple((height // tile, width // tile) for height, width in points)
-    if [list(point) for point in resolved_config(checkpoint).image_grid_pinpoints] != [list(each) for each in points]:
-        raise CheckpointError("config.json", "image_grid_pinpoints", f"names other resolutions than {FILE}")
-    return BestFitGrid(tile=tile, grids=grids, stitch=stitch)
+    return tuple((height // tile, width // tile) for height, width in points)
 
 
 def _odd(point: Any, tile: int) -> bool:
@@ -54,12 +64,18 @@ def _odd(point: Any, tile: int) -> bool:
 
 
 def vision_spec(checkpoint: Checkpoint, tile: int) -> VisionSpec:
-    """Tile side and visual tokens per tile, which must be the tower's patches alone.
+    """Tile side and visual tokens per tile."""
+    config = resolved_config(checkpoint)
+    check_tower(config, tile)
+    return VisionSpec(tokens_per_tile=(tile // config.vision_config.patch_size) ** 2, tile_height=tile, tile_width=tile)
+
+
+def check_tower(config: Any, tile: int) -> None:
+    """The tower's tokens must be its patches alone.
 
     Raises:
         CheckpointError: Tower and processor do not fit each other, or the first token is not dropped as it must be.
     """
-    config = resolved_config(checkpoint)
     vision = config.vision_config
     if vision.model_type not in TOWERS:
         reason = f"is '{vision.model_type}', known: {', '.join(TOWERS)}"
@@ -71,7 +87,6 @@ def vision_spec(checkpoint: Checkpoint, tile: int) -> VisionSpec:
     if config.vision_feature_select_strategy != fits:
         reason = f"is '{config.vision_feature_select_strategy}', which leaves no square of patches of this tower"
         raise CheckpointError("config.json", "vision_feature_select_strategy", reason)
-    return VisionSpec(tokens_per_tile=(tile // vision.patch_size) ** 2, tile_height=tile, tile_width=tile)
 
 
 def tower_shapes(checkpoint: Checkpoint, projector: type[Any]) -> dict[str, tuple[int, ...]]:

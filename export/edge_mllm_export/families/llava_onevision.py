@@ -1,0 +1,139 @@
+"""LLaVA-OneVision: SigLIP on the tiles of the best-fitting grid, stitched, shrunk to nine tiles' tokens; a Qwen2.
+
+The class is transformers' ``LlavaOnevisionForConditionalGeneration``; tiles are those of its
+``LlavaOnevisionImageProcessorPil``, prompts those of its ``LlavaOnevisionProcessor``. Several pictures in
+one message are padded to squares and get one tile each, as in training (Li et al., arXiv 2408.03326, section 3.2); the
+processor does so when it is handed the pictures of a conversation together.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.tilers import SingleTile, Stitch
+from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.families import anyres
+from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
+from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
+from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.family import Family
+from edge_mllm_export.processor_fields import affine, given, resample_name
+from edge_mllm_export.text_config import resolved_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge_mllm_export.checkpoint import Checkpoint
+
+_SIDES = range(384, 2305, 384)
+_DEFAULTS: dict[str, Any] = {
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
+    "size": {"height": 384, "width": 384},
+    "image_grid_pinpoints": [[height, width] for height in _SIDES for width in _SIDES],
+}
+"""What LlavaOnevisionImageProcessorPil uses where preprocessor_config.json says nothing."""
+_RATIO = re.compile(r"anyres_max_([1-9]\d{0,2})")
+
+
+def image_spec(checkpoint: Checkpoint) -> ImageSpec:
+    """Read preprocessor_config.json."""
+    processor = _processor(checkpoint)
+    rescale, mean, std = affine(processor)
+    tile = anyres.square(processor["size"], "size")
+    red, green, blue = (int(value * 255) for value in processor["image_mean"])
+    return ImageSpec(
+        tiler=anyres.best_fit_grid(checkpoint, processor, tile, Stitch(max_tiles=most_tiles(checkpoint))),
+        several=SingleTile(tile=tile, fit="pad", fill=(red, green, blue), stitch=Stitch()),
+        resample=resample_name(processor, default="bicubic"),
+        rescale=rescale,
+        mean=mean,
+        std=std,
+    )
+
+
+def _processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    steps = ("do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "resample")
+    found = _DEFAULTS | given(checkpoint.processor, *steps, "size", "do_pad", "image_grid_pinpoints")
+    if checkpoint.processor.get("do_center_crop"):
+        raise CheckpointError(anyres.FILE, "do_center_crop", "is true, which no released model of this kind uses")
+    return found
+
+
+def most_tiles(checkpoint: Checkpoint) -> int:
+    """N of ``anyres_max_N``, which model and processor must agree on.
+
+    Raises:
+        CheckpointError: They do not, or it is something else.
+    """
+    value = resolved_config(checkpoint).vision_aspect_ratio
+    declared = checkpoint.processor_settings.get("vision_aspect_ratio", "anyres_max_9")
+    found = _RATIO.fullmatch(str(value))
+    if found is None:
+        raise CheckpointError("config.json", "vision_aspect_ratio", f"is {value!r}, expected anyres_max_N")
+    if declared != value:
+        reason = f"is {declared!r}, but config.json has {value!r}"
+        raise CheckpointError("processor_config.json", "vision_aspect_ratio", reason)
+    return int(found.group(1))
+
+
+def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
+    """Tile side and visual tokens per tile, checked against the processor's own token count."""
+    spec = anyres.vision_spec(checkpoint, anyres.square(_processor(checkpoint)["size"], "size"))
+    declared = checkpoint.processor_settings.get("num_image_tokens", spec.tokens_per_tile)
+    if declared != spec.tokens_per_tile:
+        reason = f"is {declared}, but a tile gives {spec.tokens_per_tile} visual tokens"
+        raise CheckpointError("processor_config.json", "num_image_tokens", reason)
+    return spec
+
+
+def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Every tensor of tower, projector and newline."""
+    from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
+
+    return anyres.tower_shapes(checkpoint, LlavaOnevisionMultiModalProjector)
+
+
+def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
+    from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
+
+    from edge_mllm_export.families.llava_tower import load_tower
+
+    return load_tower(checkpoint, resolved_config(checkpoint), LlavaOnevisionMultiModalProjector)
+
+
+def reference_processor(checkpoint: Checkpoint) -> Any:
+    """The processor of transformers itself on its PIL image backend."""
+    from edge_mllm_export.families.llava_onevision_processor import make_processor
+
+    return make_processor(
+        checkpoint,
+        tokens=vision_spec(checkpoint).tokens_per_tile,
+        strategy=resolved_config(checkpoint).vision_feature_select_strategy,
+        image_token=prompt_spec(checkpoint).image_token,
+    )
+
+
+FAMILY = Family(
+    name="llava_onevision",
+    architectures=("LlavaOnevisionForConditionalGeneration",),
+    image=image_spec,
+    vision=vision_spec,
+    prompt=prompt_spec,
+    decoder=decoder_spec,
+    text_config=text_config,
+    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
+    tower_shapes=tower_shapes,
+    build_tower=build_tower,
+    reference_processor=reference_processor,
+    newline=anyres.NEWLINE,
+    checkpoints=(
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        "llava-hf/llava-onevision-qwen2-0.5b-si-hf",
+        "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    ),
+    licence="Apache-2.0",
+)
