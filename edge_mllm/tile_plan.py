@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edge_mllm.errors import ImageError, SettingError
-from edge_mllm.tile_plans import aspect_grid, best_fit, longest_edge, native_resolution, single_tile
+from edge_mllm.tile_plans import aspect_grid, best_fit, longest_edge, native_resolution, pan_and_scan, single_tile
 from edge_mllm.tile_plans.longest_edge import MAX_LONGEST_EDGE
 from edge_mllm.tile_plans.steps import MAX_TILES, Box, Pad, Resize, Step, TilePlan
 from edge_mllm.tilers import NativeResolution, Tiler
@@ -44,6 +44,7 @@ _MECHANISMS: dict[str, _Mechanism] = {
     "native_resolution": (native_resolution.plan, native_resolution.coarser),
     "best_fit_grid": (best_fit.plan, best_fit.coarser),
     "single_tile": (single_tile.plan, single_tile.coarser),
+    "pan_and_scan": (pan_and_scan.plan, pan_and_scan.coarser),
 }
 """A tiler's ``kind`` -> how it plans a picture, and its coarser settings, ending with the coarsest."""
 

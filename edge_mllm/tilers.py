@@ -83,5 +83,21 @@ class SingleTile:
     stitch: Stitch | None = None
 
 
-Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile
+@dataclass(frozen=True, kw_only=True)
+class PanAndScan:
+    """The picture stretched to a tile, then, if it is long enough, pieces of it side by side, each stretched to a tile.
+
+    A picture is cut along its longer side where that is ``min_ratio`` times the shorter one or more, into about as
+    many pieces as the ratio says, two to ``max_crops``, unless a side of them would be below ``min_crop`` pixels.
+    With fewer than two ``max_crops`` nothing is cut.
+    """
+
+    kind: Literal["pan_and_scan"] = "pan_and_scan"
+    tile: int
+    min_crop: int
+    max_crops: int
+    min_ratio: float
+
+
+Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile | PanAndScan
 """Union of all tilers; a new mechanism is one more dataclass here and one module in tile_plans/."""

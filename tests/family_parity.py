@@ -16,6 +16,7 @@ from edge_mllm.prompt import build_prompt
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
+from edge_mllm_export.reference import begin_options
 from edge_mllm_export.tokenizer_files import tokenizer_json
 
 GOLDEN_SIZES = [
@@ -62,7 +63,8 @@ class Pair:
 
         text = self.processor.apply_chat_template(chat(question, len(rgbs)), add_generation_prompt=True)
         pictures = {"images": [Image.fromarray(rgb) for rgb in rgbs]} if rgbs else {}
-        out = self.processor(text=text, return_tensors="pt", **pictures)
+        options = {**pictures, **begin_options(self.processor, text)}
+        out = self.processor(text=text, return_tensors="pt", **options)
         return {name: np.asarray(value) for name, value in out.items()}
 
     def compare(self, rgbs: list[np.ndarray], question: str = "What is the total?\n") -> Comparison:

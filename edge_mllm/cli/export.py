@@ -47,6 +47,17 @@ _NEEDED = {
 }
 """Modules of the ``export`` extra -> distributions."""
 
+Calibration = Annotated[
+    bool | None,
+    typer.Option(
+        "--calibration/--no-calibration",
+        help="Quantise the decoder with what it sees in pictures (pages that ship); default: yes, but for shape:NAME.",
+    ),
+]
+TileTags = Annotated[bool, typer.Option("--tile-tags", help="A text tag before every tile, for models trained so.")]
+PanAndScan = Annotated[
+    bool, typer.Option("--pan-and-scan", help="Crops of long pictures beside the whole, where the model knows them.")
+]
 _LIMITS = "How much a quantised part may lose"
 AllowLoss = Annotated[
     bool, typer.Option("--allow-loss", help="Keep the bundle whatever it lost.", rich_help_panel=_LIMITS)
@@ -98,18 +109,10 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Your pictures (and questions.txt) to quantise the decoder with.")
     ] = None,
-    calibration: Annotated[
-        bool | None,
-        typer.Option(
-            "--calibration/--no-calibration",
-            help="Quantise the decoder with what it sees in pictures (pages that ship); default: yes, "
-            "except for shape:NAME.",
-        ),
-    ] = None,
+    calibration: Calibration = None,
     mmproj: Annotated[bool, typer.Option("--mmproj", help="Also write mmproj.gguf for llama.cpp.")] = False,
-    tile_tags: Annotated[
-        bool, typer.Option("--tile-tags", help="A text tag before every tile, for models trained so.")
-    ] = False,
+    tile_tags: TileTags = False,
+    pan_and_scan: PanAndScan = False,
     verify: Annotated[bool, typer.Option(help="Compare the bundle with its checkpoint.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     allow_loss: AllowLoss = False,
@@ -132,6 +135,7 @@ def export(
         vision=vision,
         mmproj=mmproj,
         tile_tags=tile_tags,
+        pan_and_scan=pan_and_scan,
         verify=verify,
         force=force,
         allow_loss=allow_loss,

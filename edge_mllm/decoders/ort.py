@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm.bundle import DecoderSpec
+from edge_mllm.decoders.chunks import TEXT, block_numbers, chunks
 from edge_mllm.decoders.ort_cache import OrtCache, element_type
 from edge_mllm.decoders.positions import PositionTrack, check_segments
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
@@ -24,6 +25,9 @@ _CELLS = 256
 """The cache grows in steps of this many cells."""
 _KEEP = "num_logits_to_keep"
 """Optional graph input int64 [1]: for how many of the last positions logits are computed."""
+_BLOCKS = "blocks"
+"""Optional graph input int64 [1, n]: the picture that each new token belongs to, -1 for text; the tokens of a picture
+see each other in both directions then."""
 
 
 class OrtDecoder:
@@ -81,11 +85,12 @@ class OrtDecoder:
         rows = np.concatenate([self._embed(segment) for segment in segments])
         positions = np.concatenate([part.positions for part in placed], axis=1)
         after = np.concatenate([part.after for part in placed])
+        blocks = block_numbers(segments)
         chunk = 1 if all_logits and self._last_only else self._settings.chunk
         collected: list[FloatArray] = []
-        for start in range(0, count, chunk):
-            end = min(start + chunk, count)
-            logits = self._run_chunk(rows[start:end], positions[:, start:end], all_logits=all_logits)
+        for start, end in chunks(blocks, chunk, whole=self._has_blocks):
+            places = positions[:, start:end], blocks[start:end]
+            logits = self._run_chunk(rows[start:end], *places, all_logits=all_logits)
             self._track.extend(after[start:end])
             if all_logits or end == count:
                 collected.append(logits)
@@ -140,12 +145,14 @@ class OrtDecoder:
 
     def _read_graph(self, graph: Path) -> None:
         inputs = {node.name: node for node in self._session.get_inputs()}
-        known = {"inputs_embeds", "attention_mask", "position_ids", _KEEP}
+        known = {"inputs_embeds", "attention_mask", "position_ids", _KEEP, _BLOCKS}
         other = sorted(name for name in inputs.keys() - known if not name.startswith("past_key_values."))
         if other or "inputs_embeds" not in inputs or "attention_mask" not in inputs:
             raise EngineError(f"{graph.name}: not a decoder that takes embeddings (inputs: {', '.join(inputs)})")
-        if self._spec.image_attention != "causal":
-            raise EngineError("the onnx engine has no bidirectional attention over pictures; use --engine gguf")
+        self._has_blocks = _BLOCKS in inputs
+        if self._has_blocks != (self._spec.image_attention == "bidirectional"):
+            reason = f"bundle.json says that pictures attend {self._spec.image_attention}, {graph.name} does otherwise"
+            raise PartMismatchError(graph.parent, f"{reason}; export the model again or use --engine gguf")
         logits = next((node for node in self._session.get_outputs() if node.name == "logits"), None)
         if logits is None or logits.shape[-1] != self.n_vocab or inputs["inputs_embeds"].shape[-1] != self.n_embd:
             found = f"{inputs['inputs_embeds'].shape} to {logits.shape if logits else 'no logits'}"
@@ -172,6 +179,9 @@ class OrtDecoder:
             _bind_in(self._step, "position_ids", self._step_position)
         if self._has_keep:
             _bind_in(self._step, _KEEP, self._keep_one)
+        self._no_block = np.full((1, 1), TEXT, np.int64)
+        if self._has_blocks:
+            _bind_in(self._step, _BLOCKS, self._no_block)
         _bind_out(self._step, "logits", self._step_logits)
 
     def _make_room(self, count: int) -> None:
@@ -187,7 +197,9 @@ class OrtDecoder:
         rows = np.asarray(self._table[segment.ids]).astype(self._type, copy=False)
         return rows if self._spec.embedding_scale == 1.0 else rows * self._type(self._spec.embedding_scale)
 
-    def _run_chunk(self, rows: npt.NDArray[Any], positions: IntArray, *, all_logits: bool) -> FloatArray:
+    def _run_chunk(
+        self, rows: npt.NDArray[Any], positions: IntArray, blocks: IntArray, *, all_logits: bool
+    ) -> FloatArray:
         """Run one chunk [n, n_embd]; return logits [n or 1, n_vocab]."""
         count = len(rows)
         binding = self._session.io_binding()
@@ -198,6 +210,9 @@ class OrtDecoder:
         ids = np.ascontiguousarray(positions.reshape(*(self._position_shape or (-1,)), count))
         if self._position_shape:
             _bind_in(binding, "position_ids", ids)
+        picture = np.ascontiguousarray(blocks)[None]
+        if self._has_blocks:
+            _bind_in(binding, _BLOCKS, picture)
         outputs = 1 if self._last_only or (self._has_keep and not all_logits) else count
         keep = np.full(1, outputs, np.int64)
         if self._has_keep:

@@ -1,7 +1,8 @@
 """The directory that onnxruntime-genai's model builder is pointed at.
 
-The builder knows a language model with M-RoPE only inside the image-text classes that it was written for. Where the
-layers are the same, another configuration around the same weights is all it needs.
+The builder knows a language model with M-RoPE only inside the image-text classes that it was written for, and reads
+rotary parameters where older configurations had them. Where the layers are the same, another configuration around the
+same weights is all it needs.
 """
 
 from __future__ import annotations
@@ -52,5 +53,16 @@ def _mrope_wrapper(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_WRAPPERS = {"qwen2_vl_text": _mrope_wrapper, "qwen2_5_vl_text": _mrope_wrapper}
+def _two_bases(config: dict[str, Any]) -> dict[str, Any]:
+    """Rotary parameters by kind of layer, and the full layers' once more where the builder looks for them.
+
+    The builder moves all entries of ``rope_parameters`` to the configuration itself; transformers reads those of its
+    kind of layer alone.
+    """
+    rotary = config["rope_parameters"]
+    local = rotary["sliding_attention"]["rope_theta"]
+    return config | {"rope_parameters": rotary | rotary["full_attention"] | {"rope_local_base_freq": local}}
+
+
+_WRAPPERS = {"qwen2_vl_text": _mrope_wrapper, "qwen2_5_vl_text": _mrope_wrapper, "gemma3_text": _two_bases}
 """``model_type`` of a plain language model -> the configuration around it."""

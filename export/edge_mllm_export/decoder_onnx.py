@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.builder_source import builder_source
 from edge_mllm_export.errors import DecoderBuildError
 from edge_mllm_export.inventory import empty_causal_lm
+from edge_mllm_export.onnx_attention import attend_both_ways, restore_local_angles
 from edge_mllm_export.onnx_cache import quantise_cache
 from edge_mllm_export.onnx_refine import refine_decoder
 from edge_mllm_quant.half_storage import store_half
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from edge_mllm.bundle import ImageAttention
     from edge_mllm_export.onnx_cache import FloatArray
     from edge_mllm_quant.activations import Moments
     from edge_mllm_quant.recipe import Recipe
@@ -59,6 +61,7 @@ def write_decoder_onnx(
     recipe: Recipe,
     *,
     moments: Mapping[str, Moments] | None = None,
+    image_attention: ImageAttention = "causal",
     cache_peaks: Mapping[int, tuple[FloatArray, FloatArray]] | None = None,
 ) -> OnnxReport:
     """Write ``decoder.onnx``, ``decoder.onnx.data`` and ``embeddings.npy`` into ``out_dir``.
@@ -72,6 +75,8 @@ def write_decoder_onnx(
         out_dir: Where the files go.
         recipe: One of the ONNX decoder's.
         moments: Second moments of the layers' inputs; 4-bit matrices are then quantised again to suit them.
+        image_attention: Whether the tokens of a picture see each other in both directions; then the graph has a further
+            input, see :mod:`edge_mllm_export.onnx_attention`.
         cache_peaks: Layer -> how far keys and values go; the cache is then kept in 8 bits.
 
     Raises:
@@ -82,6 +87,9 @@ def write_decoder_onnx(
         built = Path(scratch) / "built"
         _run_builder(builder_source(text_dir, Path(scratch)), built, Path(scratch) / "cache", recipe)
         model = _load_graph(built / GRAPH)
+        restore_local_angles(model, json.loads((text_dir / "config.json").read_text(encoding="utf-8")))
+        if image_attention == "bidirectional":
+            attend_both_ways(model)
         if moments:
             refine_decoder(model, text_dir, moments)
         if cache_peaks is not None:
@@ -113,7 +121,8 @@ def _refuse_ambiguous_head(text_dir: Path) -> None:
 
 def _run_builder(text_dir: Path, built: Path, cache: Path, recipe: Recipe) -> None:
     """Run the builder in a process of its own: it prints, changes sys.path and keeps the whole model in memory."""
-    options = {"exclude_embeds": "true", "filename": GRAPH, **recipe.builder_options}
+    # A sliding layer's cache would else be a ring as long as the window, which cannot be cut back to a position before.
+    options = {"exclude_embeds": "true", "filename": GRAPH, "windowed_kv_cache": "false", **recipe.builder_options}
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(text_dir), "-o", str(built)]
     command += ["-p", recipe.builder_precision, "-e", "cpu", "-c", str(cache), "--extra_options"]
     command += [f"{key}={value}" for key, value in options.items()]

@@ -27,6 +27,10 @@ class MmprojSpec:
     Several names: the tensor is cut into as many equal parts, along its first axis, or along time where it is the
     kernel of a convolution over time too.
     """
+    added: Mapping[str, float] = field(default_factory=dict)
+    """Checkpoint tensor name -> number added to its values: norms that are stored as a difference from it."""
+    halved: tuple[str, ...] = ()
+    """Checkpoint tensors that libmtmd takes in F16 alone, whatever the precision asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class Family:
     mmproj: MmprojSpec | None = None
     tile_tags: bool = False
     """Whether tiles can be announced by text tags; then ``tile_tags`` in ``processor_settings`` asks for them."""
+    pan_and_scan: bool = False
+    """Whether the processor cuts crops on demand; then ``pan_and_scan`` in ``processor_settings`` asks for them."""
     checkpoints: tuple[str, ...] = ()
     """Published checkpoints known to have this layout (hub ids), for models.md."""
     licence: str = ""

@@ -48,6 +48,8 @@ class ExportOptions:
     mmproj: bool = False
     tile_tags: bool = False
     """Put a text tag before every tile, for checkpoints that were trained so."""
+    pan_and_scan: bool = False
+    """Cut long pictures into crops beside the whole, for models whose processor does so on demand."""
     verify: bool = True
     force: bool = False
     allow_loss: bool = False

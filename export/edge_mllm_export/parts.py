@@ -82,8 +82,11 @@ def _write_onnx(job: Job) -> Written:
     from edge_mllm_export.decoder_onnx import DATA, EMBEDDINGS, GRAPH, write_decoder_onnx
 
     recipe = job.recipes["onnx"]
+    attention = job.family.decoder(job.checkpoint).image_attention
     peaks = job.calibration.cache.layers if job.kv and job.calibration else None
-    report = write_decoder_onnx(_text_dir(job), job.staging, recipe, moments=job.moments, cache_peaks=peaks)
+    report = write_decoder_onnx(
+        _text_dir(job), job.staging, recipe, moments=job.moments, image_attention=attention, cache_peaks=peaks
+    )
     files = {
         "decoder_onnx": (GRAPH, recipe.name),
         "decoder_onnx_data": (DATA, recipe.name),

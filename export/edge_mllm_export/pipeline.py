@@ -68,7 +68,7 @@ def export_bundle(
         announce(f"opening {source}")
         checkpoint = resolve_source(source, work)
         family = find_family(checkpoint)
-        checkpoint = _with_tile_tags(checkpoint, family) if options.tile_tags else checkpoint
+        checkpoint = _with_choices(checkpoint, family, options)
         _check_mmproj(options, family)
         task = resolve_task(checkpoint, family)
         check_sections(checkpoint, family)
@@ -92,10 +92,14 @@ def export_bundle(
     return spec
 
 
-def _with_tile_tags(checkpoint: Checkpoint, family: Family) -> Checkpoint:
-    if not family.tile_tags:
-        raise SettingError(f"tile tags are not known for {family.name}; leave --tile-tags out")
-    return replace(checkpoint, processor_settings={**checkpoint.processor_settings, "tile_tags": True})
+def _with_choices(checkpoint: Checkpoint, family: Family, options: ExportOptions) -> Checkpoint:
+    """The checkpoint with what the caller chose beyond the files: only what the family knows."""
+    chosen = [name for name in ("tile_tags", "pan_and_scan") if getattr(options, name)]
+    for name in chosen:
+        if not getattr(family, name):
+            words = name.replace("_", " ")
+            raise SettingError(f"{words}: not known for {family.name}; leave --{name.replace('_', '-')} out")
+    return replace(checkpoint, processor_settings=checkpoint.processor_settings | dict.fromkeys(chosen, True))
 
 
 def _check_mmproj(options: ExportOptions, family: Family) -> None:

@@ -63,7 +63,8 @@ class Reference:
         content = [*({"type": "image"} for _ in probe.pictures), {"type": "text", "text": probe.prompt}]
         text = self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         pictures = {"images": [_to_pil(picture) for picture in probe.pictures]} if probe.pictures else {}
-        tensors = self._processor(text=text, return_tensors="pt", **pictures)
+        options = {**pictures, **begin_options(self._processor, text)}
+        tensors = self._processor(text=text, return_tensors="pt", **options)
         pixels = self._tiles(tensors["pixel_values"], probe) if probe.pictures else np.empty((0, 3, 1, 1), np.float32)
         return Inputs(ids=tensors["input_ids"][0].numpy().astype(np.int64), pixels=pixels, tensors=tensors)
 
@@ -118,6 +119,15 @@ class Reference:
             output = self._model(
                 input_ids=torch.tensor([tokens[-1:]]), past_key_values=output.past_key_values, use_cache=True
             )
+
+
+def begin_options(processor: Any, text: str) -> dict[str, bool]:
+    """What a processor must be told of a rendered prompt: one that begins with the begin token gets no second one.
+
+    So transformers' own ``apply_chat_template`` does when it tokenises (ProcessorMixin, processing_utils.py).
+    """
+    begin = processor.tokenizer.bos_token
+    return {"add_special_tokens": False} if begin and text.startswith(begin) else {}
 
 
 def forget_positions(model: Any) -> None:

@@ -14,7 +14,7 @@ from edge_mllm.eval.answerer import Reply
 from edge_mllm.eval.options import FloatArray, IntArray, mean_logprob, option_ids
 from edge_mllm.timings import per_second
 from edge_mllm_export.families import find_family
-from edge_mllm_export.reference import forget_positions
+from edge_mllm_export.reference import begin_options, forget_positions
 from edge_mllm_export.source import resolve_source
 from edge_mllm_export.task import resolve_task
 
@@ -101,7 +101,8 @@ class ReferenceAnswerer:
 
         text = self._processor.apply_chat_template(messages, add_generation_prompt=generate)
         pictures = {"images": list(images)} if images else {}
-        inputs = self._processor(text=text, return_tensors="pt", **pictures)
+        options = {**pictures, **begin_options(self._processor, text)}
+        inputs = self._processor(text=text, return_tensors="pt", **options)
         if "pixel_values" in inputs and self._model.dtype != torch.float32:
             inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         return inputs

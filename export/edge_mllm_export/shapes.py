@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.progress import byte_progress
+from edge_mllm_export.shape_gemma3 import gemma3_4b
 from edge_mllm_export.shape_internvl import internvl3_1b
 from edge_mllm_export.shape_llava_onevision import llava_onevision_0_5b
 from edge_mllm_export.shape_plan import ShapePlan
@@ -35,6 +36,7 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
     "llava-onevision-0.5b": llava_onevision_0_5b,
     "qwen2-vl-2b": qwen2_vl_2b,
     "qwen2.5-vl-3b": qwen2_5_vl_3b,
+    "gemma3-4b": gemma3_4b,
 }
 """Name after ``shape:`` -> plan. A new shape is one entry here."""
 

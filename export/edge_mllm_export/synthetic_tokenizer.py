@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,10 @@ class TokenizerPlan:
     """Special tokens with the ids base_size, base_size + 1, ..."""
     pre_tokenizer: dict[str, Any]
     """The ``pre_tokenizer`` entry of tokenizer.json."""
+    inside: Mapping[int, str] = field(default_factory=dict)
+    """Further special tokens by id, among the BPE vocabulary."""
+    byte_fallback: bool = False
+    """SentencePiece's kind of BPE: characters, with "\u2581" for a space, and byte tokens for all others."""
 
     @property
     def size(self) -> int:
@@ -84,13 +88,17 @@ def build_tokenizer(plan: TokenizerPlan) -> Tokenizer:
         plan: Size, special tokens and pre-tokeniser.
 
     Returns:
-        A byte-level BPE tokenizer with exactly ``plan.size`` ids.
+        A BPE tokenizer with exactly ``plan.size`` ids.
 
     Raises:
         ValueError: ``base_size`` is too small for the bytes or larger than the supply of merges.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+    if plan.byte_fallback:
+        from edge_mllm_export.synthetic_sentencepiece import build_sentencepiece
+
+        return build_sentencepiece(plan, _merges())
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = [*plan.first, *alphabet]
     count = plan.base_size - len(names)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from edge_mllm_export.family import Family
 
 TASK = "image-text-to-text"
+_NAMES = (TASK, "image-to-text")
+"""What optimum calls this task; by the second name, an older one, it knows some of the same model classes."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ def resolve_task(checkpoint: Checkpoint, family: Family) -> Task:
         found = TasksManager.infer_task_from_model(model_class)
     except (AttributeError, ValueError, KeyError) as error:
         raise UnsupportedArchitectureError(name, family.architectures) from error
-    if found != TASK:
+    if found not in _NAMES:
         raise UnsupportedArchitectureError(f"{name} ({found})", family.architectures)
-    return Task(found, model_class)
+    return Task(TASK, model_class)
 
 
 def normalised_text_config(text_config: Any) -> Any:

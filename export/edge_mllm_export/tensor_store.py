@@ -48,6 +48,7 @@ _OLDER_NAMES["qwen2_vl"] = (
     ("model.", "model.language_model."),
 )
 _OLDER_NAMES["qwen2_5_vl"] = _OLDER_NAMES["qwen2_vl"]
+_OLDER_NAMES["gemma3"] = _OLDER_NAMES["llava"]
 
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Dtypes of weights that can be exported, with their size in bytes; everything else means a quantised checkpoint."""

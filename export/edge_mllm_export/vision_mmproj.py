@@ -96,8 +96,9 @@ def _tensors(checkpoint: Checkpoint, spec: MmprojSpec, dtype: GgufType) -> Itera
                 names = [name.replace("{i}", match.groupdict().get("i") or "") for name in _names(target)]
                 shape = _part_shape(checkpoint.tensors[source].shape, len(names))
                 for part, name in enumerate(names):
-                    load = partial(_load, checkpoint, source, part, len(names))
-                    yield GgufTensor(name, shape, _kind(source, name, shape, dtype), load)
+                    load = partial(_load, checkpoint, source, (part, len(names)), spec.added.get(source, 0.0))
+                    kind = "F16" if source in spec.halved else _kind(source, name, shape, dtype)
+                    yield GgufTensor(name, shape, kind, load)
                 break
     unused = [source for source in spec.tensors if _pattern(source).pattern not in used]
     if unused:
@@ -139,10 +140,14 @@ def _part_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
     return (shape[0] // parts, *shape[1:])
 
 
-def _load(checkpoint: Checkpoint, source: str, part: int, parts: int) -> npt.NDArray[np.float32]:
+def _load(checkpoint: Checkpoint, source: str, cut: tuple[int, int], added: float) -> npt.NDArray[np.float32]:
+    """One of a tensor's equal parts; ``cut`` is its number and how many there are."""
     import torch
 
+    part, parts = cut
     values: npt.NDArray[np.float32] = checkpoint.tensor(source).to(torch.float32).numpy()
+    if added:
+        values = values + np.float32(added)
     if parts == 1:
         return values
     return np.ascontiguousarray(values[:, :, part] if values.ndim == _OVER_TIME else np.split(values, parts)[part])

@@ -24,6 +24,7 @@ PUBLISHED = {
     "smolvlm-2.2b": 2_246_272_880,
     "qwen2-vl-2b": 2_208_985_600,
     "qwen2.5-vl-3b": 3_754_622_976,
+    "gemma3-4b": 4_300_079_472,
 }
 """Parameter counts that the hub states."""
 
@@ -143,8 +144,8 @@ def test_a_family_reads_the_plan(name: str, tmp_path: Path) -> None:
     write_shape(replace(plan, config=plan.config | sections), tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     family = find_family(checkpoint)
-    field = "image_token_id" if "image_token_id" in plan.config else "image_token_index"
-    assert family.prompt(checkpoint).image_token_id == plan.config[field]
+    declared_id = plan.config.get("image_token_id", plan.config.get("image_token_index"))
+    assert family.prompt(checkpoint).image_token_id == declared_id
     ends = plan.generation["eos_token_id"]
     assert set(ends if isinstance(ends, list) else [ends]) <= {*family.prompt(checkpoint).stop_token_ids}
     declared = {"image_seq_len", "image_seq_length", "num_image_tokens"} & plan.processor.keys()

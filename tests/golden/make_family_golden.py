@@ -74,12 +74,31 @@ def _qwen2_5_vl(directory: Path) -> Path:
 FAMILIES["qwen2_5_vl"] = _qwen2_5_vl
 
 
-def compare(name: str, sizes: list[tuple[int, int]]) -> dict[str, Any]:
+def _gemma3(directory: Path) -> Path:
+    from tiny_gemma3 import make_tiny_gemma3
+
+    return make_tiny_gemma3(directory, tile=896, patch=224)
+
+
+FAMILIES["gemma3"] = _gemma3
+
+
+VARIANTS: dict[str, list[dict[str, Any]]] = {"gemma3": [{}, {"pan_and_scan": True}]}
+"""Name -> what a caller can ask the processor for; nothing where the name is missing."""
+
+
+def compare_all(name: str, sizes: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """One result for each variant."""
+    return [compare(name, sizes, **settings) for settings in VARIANTS.get(name, [{}])]
+
+
+def compare(name: str, sizes: list[tuple[int, int]], **settings: Any) -> dict[str, Any]:
     """Rows of all sizes, from the reference, with what ours is beside it."""
     with tempfile.TemporaryDirectory() as scratch:
-        pair = Pair(FAMILIES[name](Path(scratch) / name))
+        pair = Pair(FAMILIES[name](Path(scratch) / name), **settings)
         rows = [pair.row(size) for size in sizes if possible(size, pair.spec.image.tiler.kind)]
     return {
+        **({"settings": settings} if settings else {}),
         "reference": f"transformers {type(pair.processor.image_processor).__name__}",
         "sizes": len(rows),
         "pixels_equal": sum(row["pixels_equal"] for row in rows),
@@ -124,7 +143,7 @@ def parity_file(name: str) -> Path:
 
 def parity(name: str, count: int = 200) -> dict[str, Any]:
     """The long sweep."""
-    found = document([compare(name, seeded_sizes(count))])
+    found = document(compare_all(name, seeded_sizes(count)))
     write(parity_file(name), found)
     return found
 
@@ -135,7 +154,7 @@ def main() -> None:
         if "--parity" in sys.argv:
             parity(name)
         else:
-            write(HERE / f"{name}.json", document([compare(name, GOLDEN_SIZES)]))
+            write(HERE / f"{name}.json", document(compare_all(name, GOLDEN_SIZES)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
-from edge_mllm_export.families import idefics3, internvl, llava, llava_next, llava_onevision, qwen2_5_vl, qwen2_vl
+from edge_mllm_export.families import (
+    gemma3,
+    idefics3,
+    internvl,
+    llava,
+    llava_next,
+    llava_onevision,
+    qwen2_5_vl,
+    qwen2_vl,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     llava_onevision.FAMILY,
     qwen2_vl.FAMILY,
     qwen2_5_vl.FAMILY,
+    gemma3.FAMILY,
 )
 
 
