@@ -3,8 +3,9 @@
     python benchmarks/tower.py [--source shape:smolvlm-500m] [--repeat 9] [--work build/tower]
 
 Every way runs once a round in one process, on one tile of the shape's true size; ratios are medians of the rounds' own
-ratios to plain dynamic int8 with the standard Attention operator of opset 23. How well each graph agrees with float32
-is measured on trained weights (``--trained``, the starter), tile by tile. Graphs stay in the work directory. Results go
+ratios to plain dynamic int8 with the standard Attention operator of opset 23. OpenVINO takes part where it is
+installed, on the float32 graph (it is several times slower on integer graphs). Agreement with float32 is measured on
+trained weights (``--trained``, the starter), tile by tile. Graphs stay in the work directory. Results go
 to benchmarks/results/tower.json and, as a table, to standard output.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +29,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from edge_mllm.tower_session import TowerEngine, open_tower  # noqa: E402
 
 PLAIN = "Attention of opset 23"
 SPIN, BACKOFF = "session.intra_op.allow_spinning", "session.intra_op.spin_backoff_max"
@@ -44,6 +48,7 @@ class Way:
     """Runs at the same time, with a part of the threads each."""
     entries: tuple[tuple[str, str], ...] = ()
     """Session configuration."""
+    engine: TowerEngine = "ort"
 
 
 WAYS: dict[str, Way] = {
@@ -60,6 +65,11 @@ WAYS: dict[str, Way] = {
     "values and scores in int8, side by side": Way("both", tiles=2, streams=2),
     "MultiHeadAttention, threads do not spin": Way("mha", entries=((SPIN, "0"),)),
     "MultiHeadAttention, threads pause longer between spins": Way("mha", entries=((BACKOFF, "8"),)),
+    "float32": Way("float"),
+}
+OPENVINO: dict[str, Way] = {
+    "OpenVINO, float32": Way("float", engine="openvino"),
+    "OpenVINO, bfloat16": Way("float", engine="openvino-bf16"),
 }
 
 
@@ -110,14 +120,15 @@ def build_graphs(source: str, work: Path) -> dict[str, Path]:
     return files
 
 
-def open_session(path: Path, threads: int, entries: tuple[tuple[str, str], ...] = ()) -> Any:
+def open_session(path: Path, threads: int, way: Way) -> Any:
     """A session as the runtime makes it."""
+    if not way.entries:
+        return open_tower(path, way.engine, threads)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    for key, value in entries:
+    for key, value in (("session.force_spinning_stop", "1"), *way.entries):
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -125,14 +136,14 @@ def open_session(path: Path, threads: int, entries: tuple[tuple[str, str], ...] 
 def make_run(way: Way, path: Path, threads: int) -> Callable[[], float]:
     """What measures seconds a tile."""
     each = max(1, threads // way.streams)
-    sessions = [open_session(path, each, way.entries) for _ in range(way.streams)]
+    sessions = [open_session(path, each, way) for _ in range(way.streams)]
     sides = [side if isinstance(side, int) else 1 for side in sessions[0].get_inputs()[0].shape]
     pixels = np.random.default_rng(0).normal(size=(way.tiles // way.streams, *sides[1:])).astype(np.float32)
     pool = ThreadPoolExecutor(way.streams)
 
     def run() -> float:
         start = time.perf_counter()
-        list(pool.map(lambda session: session.run(None, {"pixels": pixels}), sessions))
+        list(pool.map(lambda session: session.run(["embeddings"], {"pixels": pixels}), sessions))
         return (time.perf_counter() - start) / way.tiles
 
     run()
@@ -144,7 +155,7 @@ def measure(files: dict[str, Path], threads: int, repeat: int) -> dict[str, dict
     runs, table = {}, {}
     for name, way in WAYS.items():
         start = time.perf_counter()
-        open_session(files[way.graph], threads, way.entries)
+        open_session(files[way.graph], threads, way)
         table[name] = {"load_s": time.perf_counter() - start, "bytes": files[way.graph].stat().st_size}
         runs[name] = make_run(way, files[way.graph], threads)
     samples: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -171,11 +182,13 @@ def agreement(files: dict[str, Path], checkpoint: str, pictures: int) -> dict[st
         image, vision = family.image(opened), family.vision(opened)
         probes = read_calibration()[:pictures]
         tiles = [tile for probe in probes for tile in cut_tiles(probe.pictures[0], image, vision).pixels]
-    sessions = {name: open_session(path, 1) for name, path in files.items()}
-    exact = np.concatenate([sessions["float"].run(None, {"pixels": tile[None]})[0] for tile in tiles])
+    bfloat = {"openvino-bf16": files["float"]} if find_spec("openvino") is not None else {}
+    sessions = {name: open_session(path, 1, WAYS[PLAIN]) for name, path in files.items()}
+    sessions |= {name: open_tower(path, "openvino-bf16", 1) for name, path in bfloat.items()}
+    exact = np.concatenate([sessions["float"].run(["embeddings"], {"pixels": tile[None]})[0] for tile in tiles])
     found = {}
     for name, session in sessions.items():
-        ours = np.concatenate([session.run(None, {"pixels": tile[None]})[0] for tile in tiles])
+        ours = np.concatenate([session.run(["embeddings"], {"pixels": tile[None]})[0] for tile in tiles])
         cosines = (ours * exact).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(exact, axis=-1)
         error = float(np.linalg.norm(ours - exact) / np.linalg.norm(exact))
         found[name] = {
@@ -198,6 +211,8 @@ def main() -> None:
     given = parser.parse_args()
     from edge_mllm.bench.fingerprint import fingerprint
 
+    if find_spec("openvino") is not None:
+        WAYS.update(OPENVINO)
     table = measure(build_graphs(given.source, given.work / "timed"), given.threads, given.repeat)
     trained = agreement(build_graphs(given.trained, given.work / "trained"), given.trained, given.pictures)
     result = {
@@ -213,7 +228,8 @@ def main() -> None:
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("| way | of plain | s/tile | load s | mean cosine |\n|---|---|---|---|---|")
     for name, row in table.items():
-        cosine = trained[WAYS[name].graph]["mean_cosine"]
+        way = WAYS[name]
+        cosine = trained[way.engine if way.engine in trained else way.graph]["mean_cosine"]
         print(f"| {name} | {row['ratio']:.2f} | {row['tile_s']:.3f} | {row['load_s']:.2f} | {cosine:.5f} |")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,11 @@ from edge_mllm.errors import ModelNotFoundError, SettingError
 from edge_mllm.pair.files import is_gguf
 from edge_mllm.published.directory import PublishedDirectory, is_published, open_directory
 from edge_mllm.reader import BundleReader, Reader
+from edge_mllm.tower_session import TowerEngine, engine_label
 from edge_mllm.vision import VisionTower
 from edge_mllm.vision_cache import VisionCache, tower_digest
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class Opening:
     """Which files of a published directory."""
     mmproj: Path | None = None
     """The tower that goes with a GGUF file."""
+    vision_engine: TowerEngine = "ort"
+    """The library that runs a bundle's tower."""
 
 
 def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:
@@ -80,6 +86,8 @@ def open_components(opening: Opening) -> Components:
         EngineError: There is no decoder for the engine, or the engine refuses it.
         ExtraMissingError: The engine is not installed.
     """
+    if opening.vision_engine != "ort" and (is_gguf(opening.path) or is_published(opening.path)):
+        raise SettingError(f"--vision-engine is for bundles, and '{opening.path}' is none")
     if is_gguf(opening.path):
         from edge_mllm.pair.opening import pair_components
 
@@ -92,7 +100,7 @@ def open_components(opening: Opening) -> Components:
     engine = choose_engine(files, opening.engine)
     if isinstance(files, PublishedDirectory):
         return _published_components(files, opening)
-    return bundle_components(files, engine, opening.settings, opening.cache, low_memory=opening.low_memory)
+    return bundle_components(files, engine, opening)
 
 
 def _published_components(directory: PublishedDirectory, opening: Opening) -> Components:
@@ -114,24 +122,27 @@ def _published_components(directory: PublishedDirectory, opening: Opening) -> Co
     )
 
 
-def bundle_components(
-    bundle: OpenBundle, engine: Engine, settings: DecoderSettings, cache: VisionCache, *, low_memory: bool
-) -> Components:
+def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> Components:
     """The pieces of a bundle.
 
     Raises:
         BundleError: Tokenizer or template cannot be read.
         EngineError: The engine refuses the decoder.
     """
-    spec = bundle.spec
-    tower = VisionTower.of(bundle, threads=settings.threads)
+    if opening.vision_engine != "ort":
+        engine_label(opening.vision_engine)  # says now, and not with the first picture, that it is not installed
+        if bundle.spec.parts["vision"].precision.startswith("int"):
+            _log.warning("OpenVINO runs integer towers many times slower than ONNX Runtime; export with --vision fp16")
+    spec, settings, low_memory = bundle.spec, opening.settings, opening.low_memory
+    tower = VisionTower.of(bundle, threads=settings.threads, engine=opening.vision_engine)
+    digest = partial(tower_digest, spec, opening.vision_engine)
     return Components(
         path=bundle.path,
         engine=engine,
         spec=spec,
         reader=BundleReader(bundle, engine),
         tower=tower,
-        encoder=PictureEncoder(tower, cache, partial(tower_digest, spec), low_memory=low_memory),
+        encoder=PictureEncoder(tower, opening.cache, digest, low_memory=low_memory),
         decoder=open_decoder(bundle, engine, settings, lazy=low_memory),
         binding=partial(cache_binding, bundle.path, engine, settings),
     )

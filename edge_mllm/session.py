@@ -28,6 +28,7 @@ from edge_mllm.sampling import SamplingOptions
 from edge_mllm.threads import default_threads
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm.timings import Stopwatch
+from edge_mllm.tower_session import TowerEngine
 from edge_mllm.vision_cache import DEFAULT_BYTES, VisionCache
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     precision: str | None = None,
     mmproj: str | Path | None = None,
     chunk: int | None = None,
+    vision_engine: TowerEngine = "ort",
 ) -> Model:
     """Load a model.
 
@@ -66,10 +68,10 @@ def load(  # noqa: PLR0913  (every option by its own name)
         low_memory: Load the decoder with the first answer, after the tower has been used and freed, and free the
             tower after every answer's pictures. The first answer then needs the larger of both, not their sum.
         precision: Which files of a published directory: a name such as ``q4`` for all graphs, or
-            ``vision_encoder=fp16,decoder_model_merged=q4``. None takes the tower whole and the decoder in four bits
-            where there is one, see :data:`edge_mllm.published.files.ORDER`.
+            ``vision_encoder=fp16,decoder_model_merged=q4``; None: :data:`edge_mllm.published.files.ORDER`.
         mmproj: The vision tower that goes with a GGUF file; without it the file answers about text alone.
         chunk: Prompt tokens computed at once; None is 512. 4-bit kernels give slightly different logits for others.
+        vision_engine: What runs a bundle's tower, see :mod:`edge_mllm.tower_session`.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -80,8 +82,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     """
     start = time.perf_counter()
     settings = _settings(threads, chunk, n_ctx=n_ctx, kv_type=kv_type, flash_attention=flash_attention)
-    store = None if cache_dir is None else EmbeddingStore(Path(cache_dir))
-    cache = VisionCache(max_bytes=cache_bytes, store=store)
+    cache = VisionCache(max_bytes=cache_bytes, store=None if cache_dir is None else EmbeddingStore(Path(cache_dir)))
     opening = Opening(
         path=starter_bundle() if path is None else Path(path),
         settings=settings,
@@ -91,9 +92,9 @@ def load(  # noqa: PLR0913  (every option by its own name)
         low_memory=low_memory,
         precision=precision,
         mmproj=None if mmproj is None else Path(mmproj),
+        vision_engine=vision_engine,
     )
-    parts = open_components(opening)
-    return Model(parts, threads=settings.threads, load_s=time.perf_counter() - start)
+    return Model(open_components(opening), threads=settings.threads, load_s=time.perf_counter() - start)
 
 
 def _settings(threads: int | None, chunk: int | None, **others: Any) -> DecoderSettings:

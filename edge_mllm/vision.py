@@ -1,9 +1,9 @@
-"""The vision tower with its projector, on ONNX Runtime: pixels in, visual embeddings out."""
+"""The vision tower with its projector: pixels in, visual embeddings out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edge_mllm.bundle import PatchInput, VisionSpec
 from edge_mllm.errors import BundleError, EngineError, PartMismatchError, SettingError
 from edge_mllm.patches import patch_positions, patch_windows
+from edge_mllm.tower_session import TowerEngine, TowerSession, line, open_tower
 
 if TYPE_CHECKING:
     from edge_mllm.bundle_files import OpenBundle
@@ -51,11 +52,12 @@ class VisionTower:
         path: The ONNX file.
         spec: The tower's contract.
         n_embd: Width of the decoder, which the tower's output must have.
-        threads: Threads of one run; None lets ONNX Runtime choose.
+        threads: Threads of one run; None lets the library choose.
         tile_batch: Tiles per run. One is the default: it needs the least memory, more were not faster on a CPU, and
             an int8 tower that scales activations per run then gives a tile the same embeddings whatever its
             neighbours are.
         newline: The file of the newline embedding, for tilers that stitch.
+        engine: The library that runs it, see :mod:`edge_mllm.tower_session`.
 
     Raises:
         SettingError: ``threads`` or ``tile_batch`` is below one.
@@ -70,18 +72,21 @@ class VisionTower:
         threads: int | None = None,
         tile_batch: int = 1,
         newline: Path | None = None,
+        engine: TowerEngine = "ort",
     ) -> None:
         if tile_batch < 1 or (threads is not None and threads < 1):
             raise SettingError("threads and tiles per run must be at least 1")
         self.path, self.spec, self.n_embd = path, spec, n_embd
-        self.threads, self.tile_batch = threads, tile_batch
+        self.threads, self.tile_batch, self.engine = threads, tile_batch, engine
         self.load_seconds = 0.0
-        self._session: Any = None
+        self._session: TowerSession | None = None
         self._newline_path = newline
         self._newline: FloatArray | None = None
 
     @staticmethod
-    def of(bundle: OpenBundle, *, threads: int | None, file: Path | None = None) -> VisionTower:
+    def of(
+        bundle: OpenBundle, *, threads: int | None, file: Path | None = None, engine: TowerEngine = "ort"
+    ) -> VisionTower:
         """The tower of a bundle, or of another ``file`` that takes its place."""
         spec, newline = bundle.spec, "newline" in bundle.spec.parts
         return VisionTower(
@@ -90,6 +95,7 @@ class VisionTower:
             spec.decoder.n_embd,
             threads=threads,
             newline=bundle.file("newline") if newline else None,
+            engine=engine,
         )
 
     @property
@@ -101,13 +107,14 @@ class VisionTower:
         """Create the session now; does nothing when it is there.
 
         Raises:
-            BundleError: ONNX Runtime cannot read the file, or the newline embedding cannot be read.
+            BundleError: The file or the newline embedding cannot be read.
+            ExtraMissingError: The library is not installed.
             PartMismatchError: Its inputs or outputs are not what the specification says.
         """
         if self._session is not None:
             return
         start = time.perf_counter()
-        session = self._create()
+        session = open_tower(self.path, self.engine, self.threads)
         inputs, outputs = _ports(self.spec, self.n_embd)
         _check_ports(self.path, session.get_inputs(), inputs)
         _check_ports(self.path, session.get_outputs(), outputs)
@@ -167,27 +174,12 @@ class VisionTower:
         """Free the session; the next :meth:`encode` loads it again."""
         self._session = None
 
-    def _create(self) -> Any:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        options.inter_op_num_threads = 1
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-        # Threads spin between the operators of a run, but must not take cores from the decoder after it.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            return ort.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the classes of ONNX Runtime share no base but this
-            raise BundleError(self.path, f"ONNX Runtime cannot load the vision tower ({_line(error)})") from error
-
     def _run(self, feeds: dict[str, npt.NDArray[Any]], expected: tuple[int, ...]) -> FloatArray:
+        assert self._session is not None  # noqa: S101  (loaded by encode)
         try:
             (result,) = self._session.run([OUTPUT], feeds)
-        except Exception as error:  # the classes of ONNX Runtime share no base but this
-            raise EngineError(f"the vision tower failed ({_line(error)})") from error
+        except Exception as error:  # the libraries' classes share no base but this
+            raise EngineError(f"the vision tower failed ({line(error)})") from error
         if result.shape != expected or result.dtype != np.float32:
             reason = f"the tower gave {result.dtype} {list(result.shape)}, expected float32 {list(expected)}"
             raise PartMismatchError(self.path, reason)
@@ -205,7 +197,7 @@ def read_newline(path: Path, n_embd: int) -> FloatArray:
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BundleError(path, f"the newline embedding cannot be read ({_line(error)})") from error
+        raise BundleError(path, f"the newline embedding cannot be read ({line(error)})") from error
     if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != (n_embd,):
         raise PartMismatchError(path, f"the newline embedding should be float32 [{n_embd}]")
     newline: FloatArray = found
@@ -256,7 +248,7 @@ def patch_feeds(
     return feeds
 
 
-def _check_ports(path: Path, ports: list[Any], expected: _Ports) -> None:
+def _check_ports(path: Path, ports: Sequence[Any], expected: _Ports) -> None:
     """Exactly these ports, with these types and shapes; axes the file leaves open are checked when it runs."""
     if {port.name for port in ports} != set(expected):
         found = ", ".join(port.name for port in ports)
@@ -273,7 +265,3 @@ def _check_ports(path: Path, ports: list[Any], expected: _Ports) -> None:
             raise PartMismatchError(path, f"tower and decoder do not belong together: {reason}")
         if isinstance(shape[0], int):
             raise PartMismatchError(path, f"its '{port.name}' has a fixed number of {wanted[0]} ({shape[0]})")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

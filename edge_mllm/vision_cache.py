@@ -18,6 +18,7 @@ from edge_mllm.bundle import BundleSpec, ImageSpec, VisionSpec
 from edge_mllm.embedding_store import EmbeddingStore
 from edge_mllm.errors import SettingError
 from edge_mllm.tilers import Tiler
+from edge_mllm.tower_session import TowerEngine, engine_label
 
 FloatArray = npt.NDArray[np.float32]
 CacheHit = Literal["memory", "disk"]
@@ -38,13 +39,10 @@ def picture_digest(rgb: npt.NDArray[np.uint8], image: ImageSpec, vision: VisionS
     return digest.digest()
 
 
-def tower_digest(spec: BundleSpec) -> bytes:
+def tower_digest(spec: BundleSpec, engine: TowerEngine = "ort") -> bytes:
     """32 bytes that stand for the tower: its files and precision, and the engine and its version that run it."""
-    import onnxruntime
-
     part, newline = spec.parts["vision"], spec.parts.get("newline")
-    engine = f"onnxruntime {onnxruntime.__version__}"
-    text = f"{part.sha256.lower()} {part.precision} {engine} {spec.decoder.n_embd}"
+    text = f"{part.sha256.lower()} {part.precision} {engine_label(engine)} {spec.decoder.n_embd}"
     if newline is not None:
         text += f" {newline.sha256.lower()}"
     return hashlib.sha256(text.encode()).digest()
