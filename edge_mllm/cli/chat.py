@@ -18,6 +18,7 @@ from edge_mllm.cli.run import print_stream
 if TYPE_CHECKING:
     from edge_mllm.chat import Chat
     from edge_mllm.request import Request
+    from edge_mllm.session import Model
 
 _HELP = "/image PATH adds a picture to the next question, /quit ends (so does Ctrl-D); Ctrl-C stops an answer"
 
@@ -71,19 +72,25 @@ def chat(
         mmproj=mmproj,
     )
     with loading as loaded:
-        if chat_file is not None:
-            loaded.binding()  # says now, and not after a long talk, where a chat cannot be saved
-        if sys.stdin.isatty():
-            typer.echo(f"{loaded.name} on {loaded.engine}: {_HELP}", err=True)
 
         def prepare(pictures: list[Path]) -> None:
             loaded.prepare(*pictures, detail=detail.value, max_image_tokens=max_image_tokens)
 
-        known = chat_file is not None and chat_file.exists()
-        conversation = loaded.load_chat(chat_file) if chat_file and known else loaded.chat(system=system)
+        conversation = _begin(loaded, chat_file, system)
         _talk(conversation, list(image or ()), request, prepare)
         if chat_file is not None:
             conversation.save(chat_file)
+
+
+def _begin(model: Model, chat_file: Path | None, system: str | None) -> Chat:
+    """A conversation: the one in the file where there is one, else a new one."""
+    if chat_file is not None:
+        model.binding()  # says now, and not after a long talk, where a chat cannot be saved
+    if sys.stdin.isatty():
+        typer.echo(f"{model.name} on {model.engine}: {_HELP}", err=True)
+    if chat_file is not None and chat_file.exists():
+        return model.load_chat(chat_file)
+    return model.chat(system=system)
 
 
 def _talk(conversation: Chat, pictures: list[Path], request: Request, prepare: Callable[[list[Path]], None]) -> None:
