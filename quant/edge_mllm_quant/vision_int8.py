@@ -64,10 +64,10 @@ def find_products(model: onnx.ModelProto, patterns: tuple[str, ...], *, needed: 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime's quantiser tells the root logger about every tensor."""
+    """ONNX Runtime's quantiser tells the root logger about every tensor, and advises on graphs of other exporters."""
     root = logging.getLogger()
     level = root.level
-    root.setLevel(max(level, logging.WARNING))
+    root.setLevel(max(level, logging.ERROR))
     try:
         yield
     finally:
