@@ -27,6 +27,14 @@ class DetailName(StrEnum):
     high = "high"
 
 
+class VisionEngineName(StrEnum):
+    """What runs the vision tower."""
+
+    ort = "ort"
+    openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
+
+
 class KVTypeName(StrEnum):
     """Precision of the decoder's cache."""
 
@@ -92,6 +100,10 @@ CacheDirOption = Annotated[
 JsonSchemaOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Hold the answer to this JSON schema (needs llguidance)."),
+]
+VisionEngineOption = Annotated[
+    VisionEngineName,
+    typer.Option(help="What runs a bundle's tower: ONNX Runtime, OpenVINO in float32, or in bfloat16 (for AMX)."),
 ]
 LowMemoryOption = Annotated[
     bool,

@@ -46,6 +46,7 @@ def chat(
     json_schema: options.JsonSchemaOption = None,
     precision: options.PrecisionOption = None,
     mmproj: options.MmprojOption = None,
+    vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
     from edge_mllm import SamplingOptions, load
@@ -70,6 +71,7 @@ def chat(
         low_memory=low_memory,
         precision=precision,
         mmproj=mmproj,
+        vision_engine=vision_engine.value,
     )
     with loading as loaded:
 

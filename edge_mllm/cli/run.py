@@ -48,6 +48,7 @@ def run(
     json_schema: options.JsonSchemaOption = None,
     precision: options.PrecisionOption = None,
     mmproj: options.MmprojOption = None,
+    vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
 ) -> None:
     """Answer a prompt about pictures, or about none.
 
@@ -75,6 +76,7 @@ def run(
         low_memory=low_memory,
         precision=precision,
         mmproj=mmproj,
+        vision_engine=vision_engine.value,
     )
     with loading as loaded:
         pieces = loaded.stream(

@@ -9,8 +9,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from bundle_specs import N_EMBD, TINY, write_tower
+from typer.testing import CliRunner
 
 import edge_mllm
+from edge_mllm.cli._options import VisionEngineName
+from edge_mllm.cli.main import app
 from edge_mllm.errors import BundleError, ExtraMissingError, PartMismatchError, SettingError
 from edge_mllm.tower_session import TowerEngine, open_tower
 from edge_mllm.vision import VisionTower
@@ -48,11 +51,15 @@ def test_a_missing_library_is_found_when_the_model_is_loaded(tower_file: Path) -
         open_tower(tower_file, "openvino", 1)
     with pytest.raises(ExtraMissingError):
         edge_mllm.load(vision_engine="openvino-bf16")
+    done = CliRunner().invoke(app, ["run", "--vision-engine", "openvino", "What is 2 + 2?"])
+    assert done.exit_code == 1
+    assert "openvino is not installed" in done.output
 
 
 def test_unknown_engines_are_named(tower_file: Path) -> None:
     with pytest.raises(SettingError, match="ort, openvino, openvino-bf16"):
         open_tower(tower_file, "tflite", 1)  # type: ignore[arg-type]
+    assert [each.value for each in VisionEngineName] == list(get_args(TowerEngine))
 
 
 def test_layouts_without_a_choice_refuse_one(tmp_path: Path) -> None:
