@@ -57,27 +57,14 @@ def run(
     from edge_mllm import SamplingOptions, load
 
     sampling = SamplingOptions(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed
     )
     schema = options.read_schema(json_schema)
-    kv = options.kv_type_of(kv_type)
     tuned = _tuned(model, engine, threads)
-    loading = load(
-        model,
-        **({"engine": engine, "threads": threads} | tuned),
-        n_ctx=n_ctx,
-        kv_type=kv,
-        cache_dir=cache_dir,
-        low_memory=low_memory,
-        precision=precision,
-        mmproj=mmproj,
-        vision_engine=vision_engine.value,
-    )
+    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "vision_engine": vision_engine.value, **tuned}
+    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir}
+    kv = options.kv_type_of(kv_type)
+    loading = load(model, n_ctx=n_ctx, kv_type=kv, low_memory=low_memory, **chosen, **files)
     with loading as loaded:
         pieces = loaded.stream(
             prompt,
@@ -112,7 +99,7 @@ def _tuned(model: Path | None, engine: str | None, threads: int | None) -> dict[
 
 def _show(pieces: Iterator[Piece], as_json: bool, tuned: dict[str, Any]) -> None:
     if as_json:
-        print_json(pieces, {"tuned": tuned or None})
+        print_json(pieces, {"tuned": tuned} if tuned else {})
     else:
         typer.echo(cost_line(print_stream(pieces)), err=True)
 

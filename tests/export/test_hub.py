@@ -18,7 +18,9 @@ from edge_mllm_export import hub
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.hub import Snapshot, download, is_hub_id
+from edge_mllm_export.hub_configuration import fetch_configuration
 from edge_mllm_export.source import resolve_source
+from edge_mllm_export.source_facts import facts_of_source
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +67,17 @@ def test_a_second_time_comes_from_the_cache(model: Path, tmp_path: Path) -> None
         server.requests.clear()
         assert fetch_from(server, tmp_path) == first
         assert server.fetched() == []
+
+
+def test_a_plan_fetches_configuration_alone(model: Path, tmp_path: Path) -> None:
+    with HubServer(model=Repository(model)) as server:
+        path = fetch_configuration("org/model", endpoint=server.url, cache_dir=tmp_path / "cache")
+        fetched = server.fetched()
+        with pytest.raises(SourceError, match="no such model on the hub"):
+            fetch_configuration("org/other", endpoint=server.url, cache_dir=tmp_path / "cache")
+    assert set(fetched) <= {"config.json", "preprocessor_config.json", "processor_config.json"}
+    assert json.loads((path / "config.json").read_text()) == json.loads((model / "config.json").read_text())
+    assert facts_of_source(str(path)).decoders == facts_of_source(str(model)).decoders
 
 
 def test_all_shards_and_no_stray_weights(tiny_smolvlm_tied: Path, tmp_path: Path) -> None:
