@@ -43,13 +43,14 @@ def draw_pictures(directory: Path, size: tuple[int, int], seed: int) -> None:
         small.resize(size, Image.Resampling.BICUBIC).save(directory / f"{name}.jpg", quality=90)
 
 
-def ask_first(bundle: Path, engine: str, work: Path, threads: int) -> Times:
+def ask_first(given: argparse.Namespace) -> Times:
     """The process that sees everything for the first time."""
     import edge_mllm
     from edge_mllm.request import Request
 
     found: Times = {}
-    with edge_mllm.load(bundle, engine=engine, threads=threads, cache_dir=work / "cache") as model:
+    work = given.work
+    with edge_mllm.load(given.bundle, cache_dir=work / "cache", **settings(given)) as model:
         options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True}
         model.generate(FIRST, images=[work / "warm.jpg"], **options)
         found["new picture"] = stages(model.generate(FIRST, images=[work / "asked.jpg"], **options))
@@ -63,13 +64,14 @@ def ask_first(bundle: Path, engine: str, work: Path, threads: int) -> Times:
     return found
 
 
-def ask_later(bundle: Path, engine: str, work: Path, threads: int) -> Times:
+def ask_later(given: argparse.Namespace) -> Times:
     """A new process with what the first one left on disk."""
     import edge_mllm
     from edge_mllm.request import Request
 
     found: Times = {}
-    with edge_mllm.load(bundle, engine=engine, threads=threads, cache_dir=work / "cache") as model:
+    work = given.work
+    with edge_mllm.load(given.bundle, cache_dir=work / "cache", **settings(given)) as model:
         model.generate(FIRST, max_new_tokens=NEW_TOKENS, ignore_eos=True)
         answer = model.generate(FIRST, images=[work / "asked.jpg"], max_new_tokens=NEW_TOKENS, ignore_eos=True)
         found["new process, embeddings on disk"] = stages(answer)
@@ -79,6 +81,11 @@ def ask_later(bundle: Path, engine: str, work: Path, threads: int) -> Times:
         answer = chat.ask(SECOND, request=Request(max_new_tokens=NEW_TOKENS, ignore_eos=True))
         found["new process, restored chat"] = stages(answer, before=restored)
     return found
+
+
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+    """How both processes load the model."""
+    return {"engine": given.engines, "threads": given.threads, "vision_engine": given.vision_engine}
 
 
 def stages(answer: Any, before: float = 0.0) -> dict[str, float]:
@@ -98,7 +105,7 @@ def stages(answer: Any, before: float = 0.0) -> dict[str, float]:
 def in_process(role: str, given: argparse.Namespace, engine: str, work: Path) -> Times:
     """One of the two processes."""
     command = [sys.executable, str(Path(__file__)), "--bundle", str(given.bundle), "--threads", str(given.threads)]
-    command += ["--role", role, "--engines", engine, "--work", str(work)]
+    command += ["--role", role, "--engines", engine, "--work", str(work), "--vision-engine", given.vision_engine]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{role} failed: {done.stderr.strip()[-600:]}")
@@ -194,6 +201,7 @@ def main() -> None:
     parser.add_argument("--engines", default="gguf,onnx")
     parser.add_argument("--libmtmd", default="", help="precisions of mmproj-NAME.gguf beside the bundle")
     parser.add_argument("--size", default="1024x768")
+    parser.add_argument("--vision-engine", default="ort", help="ort, openvino or openvino-bf16")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "first_token.json")
@@ -202,7 +210,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.role is not None:
         ask = ask_first if given.role == "first" else ask_later
-        print(json.dumps(ask(given.bundle, given.engines, given.work, given.threads)))
+        print(json.dumps(ask(given)))
         return
     from edge_mllm.bench.cases import parse_size
     from edge_mllm.bench.fingerprint import fingerprint
@@ -214,6 +222,7 @@ def main() -> None:
         "bundle": given.bundle.name,
         "size": given.size,
         "threads": given.threads,
+        "vision_engine": given.vision_engine,
         "rounds": given.repeat,
         "medians": summarise(rounds),
         "samples": rounds,
