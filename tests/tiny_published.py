@@ -48,6 +48,21 @@ class PlainEncoder(nn.Module):
         return self.tower(pixel_values)
 
 
+class PatchEncoder(nn.Module):
+    """Packed patches [patches, values] and image_grid_thw [1, 3], in patches -> [tokens, width]."""
+
+    def __init__(self, tower: nn.Module, merge: int) -> None:
+        super().__init__()
+        self.tower, self.merge = tower, merge
+
+    def forward(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
+        rows, cols, merge = image_grid_thw[0, 1], image_grid_thw[0, 2], self.merge
+        row = torch.arange(rows)[:, None].expand(rows, cols)
+        col = torch.arange(cols)[None, :].expand(rows, cols)
+        grid = torch.stack([row, col], dim=-1).reshape(rows // merge, merge, cols // merge, merge, 2)
+        return self.tower(pixel_values, grid.permute(0, 2, 1, 3, 4).reshape(-1, 2))
+
+
 class MergedDecoder(nn.Module):
     """The language model with its cache as flat inputs and outputs."""
 
@@ -96,6 +111,13 @@ def _export_table(table: nn.Module, file: Path) -> None:
 
 def _export_encoder(family: Any, checkpoint: Any, file: Path) -> None:
     tower, side = family.build_tower(checkpoint), family.vision(checkpoint).tile_height
+    patches = family.vision(checkpoint).patches
+    if patches is not None:
+        names = ["pixel_values", "image_grid_thw"]
+        axes = {"pixel_values": {0: "patches"}, "image_features": {0: "tokens"}}
+        pixels, grid = torch.randn(24, patches.values), torch.tensor([[1, 4, 6]])
+        _export(PatchEncoder(tower, patches.merge), (pixels, grid), file, names, ["image_features"], axes)
+        return
     if family.name != "idefics3":
         axes = {"pixel_values": {0: "tiles"}, "image_features": {0: "tiles"}}
         _export(PlainEncoder(tower), (torch.zeros(2, 3, side, side),), file, ["pixel_values"], ["image_features"], axes)
@@ -112,8 +134,11 @@ def _export_decoder(decoder: MergedDecoder, config: AutoConfig, file: Path) -> N
     outputs = ["logits", *(f"present.{pair}" for pair in pairs)]
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     past = [torch.randn(1, config.num_key_value_heads, 5, width) for _ in pairs]
-    inputs = (torch.randn(1, 3, config.hidden_size), torch.ones(1, 8, dtype=torch.int64), torch.arange(5, 8)[None])
+    positions = torch.arange(5, 8)[None]
     axes: dict[str, Any] = {name: {0: "batch", 1: "length"} for name in ("inputs_embeds", "position_ids", "logits")}
+    if "mrope_section" in (getattr(config, "rope_parameters", None) or {}):
+        positions, axes["position_ids"] = positions.expand(3, 1, 3), {1: "batch", 2: "length"}
+    inputs = (torch.randn(1, 3, config.hidden_size), torch.ones(1, 8, dtype=torch.int64), positions)
     axes["attention_mask"] = {0: "batch", 1: "cells"}
     axes |= {f"past_key_values.{pair}": {0: "batch", 2: "past"} for pair in pairs}
     axes |= {f"present.{pair}": {0: "batch", 2: "cells"} for pair in pairs}

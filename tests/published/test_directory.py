@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tiny_llava import make_tiny_llava
 from tiny_published import make_published
+from tiny_qwen2_vl import make_tiny_qwen2_vl
 from typer.testing import CliRunner
 
 import edge_mllm
@@ -39,6 +40,7 @@ def sources(tiny_smolvlm: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         "tiled": tiny_smolvlm,
         "cropped": make_tiny_llava(root / "clip"),
         "stretched": make_tiny_llava(root / "siglip", tower="siglip"),
+        "any size": make_tiny_qwen2_vl(root / "any size"),
     }
 
 
@@ -63,7 +65,7 @@ def test_the_table_is_fresh() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["tiled", "cropped", "stretched"])
+@pytest.mark.parametrize("name", ["tiled", "cropped", "stretched", "any size"])
 def test_the_table_says_what_the_family_says(sources: dict[str, Path], name: str, tmp_path: Path) -> None:
     """Both read the same configuration files."""
     copy = Path(shutil.copytree(sources[name], tmp_path / "copy"))
@@ -81,7 +83,7 @@ def test_the_table_says_what_the_family_says(sources: dict[str, Path], name: str
     assert opened.chat_template() == checkpoint.chat_template
 
 
-@pytest.mark.parametrize("name", ["tiled", "cropped"])
+@pytest.mark.parametrize("name", ["tiled", "cropped", "any size"])
 def test_it_answers_as_transformers(published: dict[str, Path], sources: dict[str, Path], name: str) -> None:
     """Same ids, same visual embeddings and the same sixteen tokens, with one picture, with two and with none."""
     pictures = [draw_picture(*size, seed=seed) for seed, size in enumerate(SIZES)]

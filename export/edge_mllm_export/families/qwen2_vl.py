@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import DecoderSpec, ImageSpec, PatchInput, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import NativeResolution
+from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family, MmprojSpec
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
@@ -215,6 +216,48 @@ def reference_processor(checkpoint: Checkpoint) -> Any:
     return make_processor(checkpoint)
 
 
+_PATCHES = {
+    "patch": published.read("processor.patch_size", default=_CLASS_DEFAULTS["patch_size"]),
+    "merge": published.read("processor.merge_size", default=_CLASS_DEFAULTS["merge_size"]),
+    "frames": published.read("processor.temporal_patch_size", default=_CLASS_DEFAULTS["temporal_patch_size"]),
+}
+_UNIT = {"product": [_PATCHES["patch"], _PATCHES["merge"]]}
+PUBLISHED = {
+    "model_types": ["qwen2_vl"],
+    "require": published.required("do_resize", "do_rescale", "do_normalize"),
+    "image": published.image(
+        {
+            "kind": "native_resolution",
+            "unit": _UNIT,
+            "min_pixels": published.read(
+                "processor.min_pixels",
+                "processor.size.shortest_edge",
+                default=_CLASS_DEFAULTS["size"]["shortest_edge"],
+            ),
+            "max_pixels": published.read(
+                "processor.max_pixels", "processor.size.longest_edge", default=_CLASS_DEFAULTS["size"]["longest_edge"]
+            ),
+        },
+        resample="bicubic",
+        mean=_CLASS_DEFAULTS["image_mean"],
+        std=_CLASS_DEFAULTS["image_std"],
+    ),
+    "vision": {"tokens_per_tile": 1, "tile_height": _UNIT, "tile_width": _UNIT, "patches": _PATCHES},
+    "prompt": published.prompt(
+        published.read("settings.image_token", default=IMAGE), ["config.image_token_id"], TileLayout(), ["<|im_end|>"]
+    ),
+    "decoder": published.decoder(
+        positions="mrope",
+        mrope_sections=published.read(
+            *(
+                f"config.{section}{field}.mrope_section"
+                for field in ("rope_scaling", "rope_parameters")
+                for section in ("text_config.", "")
+            )
+        ),
+    ),
+}
+
 FAMILY = Family(
     name="qwen2_vl",
     architectures=("Qwen2VLForConditionalGeneration",),
@@ -227,6 +270,7 @@ FAMILY = Family(
     tower_shapes=tower_shapes,
     build_tower=build_tower,
     reference_processor=reference_processor,
+    published=PUBLISHED,
     mmproj=MMPROJ,
     checkpoints=("Qwen/Qwen2-VL-2B-Instruct",),
     licence="Apache-2.0",
