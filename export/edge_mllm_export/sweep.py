@@ -206,7 +206,8 @@ class _Maker:
 
         out = self.place / "onnx"
         out.mkdir()
-        report = write_decoder_onnx(self.text, out, recipe, moments=self.job.moments)
+        attention = self.ground.carrier.spec.decoder.image_attention
+        report = write_decoder_onnx(self.text, out, recipe, moments=self.job.moments, image_attention=attention)
         decoder = OrtDecoder(out / GRAPH, out / EMBEDDINGS, self.ground.carrier.spec.decoder, self._settings())
         loss = self.ground.loss(decoder)
         shutil.rmtree(out)
