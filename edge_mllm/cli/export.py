@@ -47,6 +47,13 @@ _NEEDED = {
 }
 """Modules of the ``export`` extra -> distributions."""
 
+Quant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECIPE",
+        help="Decoder recipe; one per engine with a comma between. q4_0,int4_b32; 'auto' measures and chooses.",
+    ),
+]
 Calibration = Annotated[
     bool | None,
     typer.Option(
@@ -89,13 +96,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The bundle to make, NAME.edge.")],
     *,
     format: Annotated[FormatName, typer.Option("--format", help="Decoders to write.")] = FormatName.both,
-    quant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE",
-            help="Decoder recipe; one per engine with a comma between. q4_0,int4_b32; 'auto' measures and chooses.",
-        ),
-    ] = None,
+    quant: Quant = None,
     kv: KV = None,
     max_size: MaxSize = None,
     max_loss: MaxLoss = None,
