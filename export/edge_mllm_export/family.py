@@ -55,6 +55,8 @@ class Family:
     """Tower with projector, float32, eval: pixels [tiles, 3, height, width] -> embeddings [tiles, tokens, n_embd]."""
     reference_processor: Callable[[Checkpoint], Any]
     """transformers' processor with the PIL image backend: the reference for pixels and token ids."""
+    model_class: Callable[[], Any] | None = None
+    """The model as a transformers class, where transformers itself has none."""
     newline: str | None = None
     """The checkpoint's name of the embedding that ends the rows of stitched tiles, see :mod:`edge_mllm.stitching`."""
     mmproj: MmprojSpec | None = None

@@ -48,6 +48,7 @@ def nearest_family(config: Mapping[str, Any], families: Sequence[Family]) -> Nea
     ranked = [
         (_likeness(wanted, (architecture, _model_type(architecture))), family.name, architecture)
         for family in families
+        if family.model_class is None  # transformers knows no configuration of the others
         for architecture in family.architectures
     ]
     _, name, architecture = max(ranked, key=lambda entry: entry[0])

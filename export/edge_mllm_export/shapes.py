@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.errors import SourceError
+from edge_mllm_export.families import own_model_class
 from edge_mllm_export.progress import byte_progress
+from edge_mllm_export.shape_bluelm_v import bluelm_v_3b
 from edge_mllm_export.shape_gemma3 import gemma3_4b
 from edge_mllm_export.shape_internvl import internvl3_1b
 from edge_mllm_export.shape_llava_onevision import llava_onevision_0_5b
@@ -34,6 +36,7 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
     "smolvlm-2.2b": smolvlm_2_2b,
     "internvl3-1b": internvl3_1b,
     "llava-onevision-0.5b": llava_onevision_0_5b,
+    "bluelm-v-3b": bluelm_v_3b,
     "qwen2-vl-2b": qwen2_vl_2b,
     "qwen2.5-vl-3b": qwen2_5_vl_3b,
     "gemma3-4b": gemma3_4b,
@@ -93,8 +96,12 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     fields = {key: value for key, value in config.items() if key not in ("model_type", "torch_dtype")}
+    own = own_model_class(config)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(config["model_type"], **fields))
+        if own is None:
+            model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(config["model_type"], **fields))
+        else:
+            model = own(own.config_class(**fields))
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -26,11 +26,13 @@ class Task:
 
 
 def resolve_task(checkpoint: Checkpoint, family: Family) -> Task:
-    """Ask optimum for the model class and its task.
+    """Ask optimum for the model class and its task; a family may bring a class of its own.
 
     Raises:
         UnsupportedArchitectureError: transformers has no such class, or its task is not image-text-to-text.
     """
+    if family.model_class is not None:
+        return Task(TASK, family.model_class())
     from optimum.exporters.tasks import TasksManager
 
     name = next(name for name in checkpoint.config["architectures"] if name in family.architectures)

@@ -59,9 +59,16 @@ def _llava_onevision(directory: Path) -> Path:
     return make_tiny_llava_onevision(directory, tile=384, patch=64)
 
 
+def _bluelm_v(directory: Path) -> Path:
+    from tiny_bluelm_v import make_tiny_bluelm_v
+
+    return make_tiny_bluelm_v(directory, tile=384, patch=128)
+
+
 FAMILIES["llava"] = _llava
 FAMILIES["llava_next"] = _llava_next
 FAMILIES["llava_onevision"] = _llava_onevision
+FAMILIES["bluelm_v"] = _bluelm_v
 FAMILIES["qwen2_vl"] = _qwen2_vl
 
 

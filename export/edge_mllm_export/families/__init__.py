@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
 from edge_mllm_export.families import (
+    bluelm_v,
     gemma3,
     idefics3,
     internvl,
@@ -28,6 +29,7 @@ FAMILIES: tuple[Family, ...] = (
     llava.FAMILY,
     llava_next.FAMILY,
     llava_onevision.FAMILY,
+    bluelm_v.FAMILY,
     qwen2_vl.FAMILY,
     qwen2_5_vl.FAMILY,
     gemma3.FAMILY,
@@ -37,6 +39,15 @@ FAMILIES: tuple[Family, ...] = (
 def supported_architectures() -> tuple[str, ...]:
     """Class names that can stand in config.json's ``architectures``, sorted."""
     return tuple(sorted(name for family in FAMILIES for name in family.architectures))
+
+
+def own_model_class(config: Mapping[str, Any]) -> Any | None:
+    """The class that a config.json's family brings because transformers has none, or None."""
+    found = set(config.get("architectures") or ())
+    for family in FAMILIES:
+        if family.model_class is not None and found & set(family.architectures):
+            return family.model_class()
+    return None
 
 
 def find_family(checkpoint: Checkpoint) -> Family:

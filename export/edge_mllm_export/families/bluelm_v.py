@@ -1,0 +1,135 @@
+"""BlueLM-V-3B as a recipe: SigLIP, relaxed aspect-ratio matching, a 2x2 token downsampler, an MLP, a Llama.
+
+The weights are not public. What the paper says (Lu et al., arXiv 2411.10640) is here: the choice of a grid with alpha
+0.1, a thumbnail beside the tiles, 196 tokens a tile. What it does not say is LLaVA-NeXT's: the thumbnail comes first,
+pictures are centred on black, nothing stands between the tiles' tokens, and the language model is a Llama.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.tilers import BestFitGrid
+from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.families import anyres
+from edge_mllm_export.families.llava import prompt_spec
+from edge_mllm_export.family import Family
+from edge_mllm_export.processor_fields import affine, given, resample_name
+from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge_mllm.bundle import DecoderSpec
+    from edge_mllm_export.checkpoint import Checkpoint
+
+ALPHA = 0.1
+"""Share of effective resolution that a smaller grid may give up (section 4.2 of the paper)."""
+_DEFAULTS: dict[str, Any] = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "relaxation": ALPHA}
+
+
+def image_spec(checkpoint: Checkpoint) -> ImageSpec:
+    """Read preprocessor_config.json."""
+    processor = _processor(checkpoint)
+    rescale, mean, std = affine(processor)
+    tile = anyres.square(processor.get("size"), "size")
+    return ImageSpec(
+        tiler=BestFitGrid(tile=tile, grids=anyres.grids(processor, tile), slack=_alpha(processor)),
+        resample=resample_name(processor, default="bicubic"),
+        rescale=rescale,
+        mean=mean,
+        std=std,
+    )
+
+
+def _processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    steps = ("do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "resample")
+    return _DEFAULTS | given(checkpoint.processor, *steps, "size", "do_pad", "image_grid_pinpoints", "relaxation")
+
+
+def _alpha(processor: dict[str, Any]) -> float:
+    alpha = processor["relaxation"]
+    if not isinstance(alpha, float | int) or not 0 <= alpha < 1:
+        raise CheckpointError(anyres.FILE, "relaxation", f"is {alpha!r}, expected a number from 0 to below 1")
+    return float(alpha)
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    from edge_mllm_export.families.bluelm_v_model import BlueLMVConfig
+
+    return BlueLMVConfig(**{key: value for key, value in checkpoint.config.items() if key != "model_type"})
+
+
+def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
+    """Tile side and visual tokens per tile."""
+    from edge_mllm_export.families.bluelm_v_model import tokens_per_tile
+
+    config = _config(checkpoint)
+    tile = anyres.square(_processor(checkpoint).get("size"), "size")
+    anyres.check_tower(config, tile)
+    return VisionSpec(tokens_per_tile=tokens_per_tile(config), tile_height=tile, tile_width=tile)
+
+
+def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
+    config = _config(checkpoint)
+    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
+
+
+def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
+    """Dimensions of the language model."""
+    return plain_decoder_spec(_config(checkpoint).text_config)
+
+
+def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Every tensor of tower, downsampler and projector."""
+    from edge_mllm_export.families import llava_tower
+    from edge_mllm_export.families.bluelm_v_model import BlueLMVProjector
+
+    return llava_tower.tower_shapes(_config(checkpoint), BlueLMVProjector)
+
+
+def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Tower, downsampler and projector with the checkpoint's weights, float32."""
+    from edge_mllm_export.families.bluelm_v_model import BlueLMVProjector
+    from edge_mllm_export.families.llava_tower import load_tower
+
+    return load_tower(checkpoint, _config(checkpoint), BlueLMVProjector)
+
+
+def model_class() -> Any:
+    """The reference, which transformers does not have."""
+    from edge_mllm_export.families.bluelm_v_model import BlueLMVForConditionalGeneration
+
+    return BlueLMVForConditionalGeneration
+
+
+def reference_processor(checkpoint: Checkpoint) -> Any:
+    """Algorithm 1 of the paper with transformers' PIL image processor of LLaVA-NeXT."""
+    from edge_mllm_export.families.bluelm_v_processor import make_processor
+
+    return make_processor(
+        checkpoint,
+        alpha=_alpha(_processor(checkpoint)),
+        tokens=vision_spec(checkpoint).tokens_per_tile,
+        image_token=prompt_spec(checkpoint).image_token,
+    )
+
+
+FAMILY = Family(
+    name="bluelm_v",
+    architectures=("BlueLMVForConditionalGeneration",),
+    image=image_spec,
+    vision=vision_spec,
+    prompt=prompt_spec,
+    decoder=decoder_spec,
+    text_config=text_config,
+    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
+    tower_shapes=tower_shapes,
+    build_tower=build_tower,
+    reference_processor=reference_processor,
+    model_class=model_class,
+    checkpoints=("none: the weights are not public",),
+    licence="no weights",
+)

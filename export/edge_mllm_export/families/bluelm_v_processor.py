@@ -1,0 +1,114 @@
+"""A processor for BlueLM-V-3B in transformers' terms: the paper's choice of a grid, LLaVA-NeXT's tiles.
+
+The reference that bundles of this layout are compared with. The choice is written down here a second time, line for
+line as Algorithm 1 of Lu et al. (arXiv 2411.10640) has it, so that it can be compared with the runtime's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import AutoTokenizer, BatchFeature
+from transformers.models.llava_next import image_processing_pil_llava_next as tiles
+
+if TYPE_CHECKING:
+    from edge_mllm_export.checkpoint import Checkpoint
+
+
+def relaxed_resolution(size: tuple[int, int], candidates: list[list[int]], alpha: float) -> list[int]:
+    """Algorithm 1, relaxed aspect-ratio matching.
+
+    Args:
+        size: Height and width of the picture.
+        candidates: [height, width] of the grids, the largest first.
+        alpha: How much effective resolution may be given up.
+
+    Returns:
+        The choice; the smallest grid for a picture so thin that no grid keeps a pixel of it.
+    """
+    height, width = size
+    best, most_effective, least_wasted = candidates[-1], 0.0, math.inf
+    for candidate in candidates:
+        scale = min(candidate[1] / width, candidate[0] / height)
+        effective = min(int(width * scale) * int(height * scale), width * height)
+        wasted = candidate[0] * candidate[1] - effective
+        if (effective - most_effective) > alpha * most_effective or (
+            (most_effective - effective) < alpha * most_effective and wasted < least_wasted
+        ):
+            most_effective, least_wasted, best = effective, wasted, candidate
+    return best
+
+
+class RelaxedImageProcessor(tiles.LlavaNextImageProcessorPil):  # type: ignore[misc]  # transformers is not typed here
+    """LLaVA-NeXT's tiles on the grid of :func:`relaxed_resolution`."""
+
+    relaxation = 0.1
+
+    def get_image_patches(self, image: Any, grid_pinpoints: list[list[int]], **settings: Any) -> list[Any]:
+        """The thumbnail and the tiles of the chosen grid."""
+        chosen = relaxed_resolution(image.shape[-2:], grid_pinpoints, self.relaxation)
+        patches: list[Any] = super().get_image_patches(image, [chosen], **settings)
+        return patches
+
+
+class RelaxedProcessor:
+    """Pictures and text of one prompt."""
+
+    def __init__(self, image_processor: Any, tokenizer: Any, *, tokens: int, image_token: str, template: str) -> None:
+        """Join the parts.
+
+        Args:
+            image_processor: Cuts tiles.
+            tokenizer: transformers' own.
+            tokens: Visual tokens of one tile.
+            image_token: The token that stands for a visual token.
+            template: Chat template.
+        """
+        self.image_processor, self.tokenizer = image_processor, tokenizer
+        self._tokens, self._image_token, self._template = tokens, image_token, template
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> str:
+        """The prompt as text, with one image token for a picture."""
+        text: str = self.tokenizer.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return text
+
+    def __call__(
+        self,
+        text: str,
+        images: list[Any] | None = None,
+        *,
+        return_tensors: str | None = None,
+        add_special_tokens: bool = True,
+    ) -> Any:
+        """input_ids, attention_mask, and pixel_values [tiles of all pictures, 3, height, width]."""
+        pixels = [self.image_processor([image], return_tensors="np")["pixel_values"][0] for image in images or ()]
+        first, *rest = text.split(self._image_token)
+        visual = [self._image_token * (len(tiles) * self._tokens) for tiles in pixels]
+        whole = first + "".join(run + piece for run, piece in zip(visual, rest, strict=True))
+        data = dict(self.tokenizer([whole], add_special_tokens=add_special_tokens))
+        if pixels:
+            data["pixel_values"] = np.concatenate(pixels)
+        return BatchFeature(data, tensor_type=return_tensors)
+
+
+def make_processor(checkpoint: Checkpoint, *, alpha: float, tokens: int, image_token: str) -> RelaxedProcessor:
+    """Build the processor from a checkpoint's settings.
+
+    Args:
+        checkpoint: Where they are.
+        alpha: Of :func:`relaxed_resolution`.
+        tokens: Visual tokens of one tile.
+        image_token: The token that stands for a visual token.
+    """
+    known = {"size", "crop_size", "do_center_crop", "image_mean", "image_std", "resample", "image_grid_pinpoints"}
+    settings = {key: value for key, value in checkpoint.processor.items() if key in known or key.startswith("do_")}
+    image_processor = RelaxedImageProcessor(**settings)
+    image_processor.relaxation = alpha
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+    return RelaxedProcessor(
+        image_processor, tokenizer, tokens=tokens, image_token=image_token, template=checkpoint.chat_template
+    )

@@ -1,0 +1,53 @@
+"""A tiny checkpoint with BlueLM-V-3B's structure and random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiny_llava import VOCABULARY, _text_config, _vision_config
+from tiny_models import _disable_progress_bars, _write_json, randomise
+
+
+def make_tiny_bluelm_v(
+    directory: Path,
+    *,
+    seed: int = 0,
+    tile: int = 24,
+    patch: int = 8,
+    side: int = 4,
+) -> Path:
+    """Write a complete tiny BlueLMVForConditionalGeneration checkpoint directory and return it.
+
+    Args:
+        directory: Where to write.
+        seed: Of the random weights.
+        tile: Tile edge in pixels; an odd number of patches, as in the true model, so that a row of zeros is added.
+        patch: Patch edge in pixels.
+        side: Most tiles across and down.
+    """
+    from transformers import GenerationConfig
+
+    from edge_mllm_export import shape_bluelm_v as shape
+    from edge_mllm_export.families.bluelm_v_model import BlueLMVConfig, BlueLMVForConditionalGeneration
+    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = shape.tokenizer_plan(VOCABULARY - len(shape.ADDED_TOKENS))
+    tokenizer = write_tokenizer(directory, plan, shape.tokenizer_settings(2048))
+    ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
+    config = BlueLMVConfig(
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_vision_config(tile, patch)},
+        text_config={"model_type": "llama", **_text_config(), **ids},
+        image_token_index=tokenizer.token_to_id("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    model = BlueLMVForConditionalGeneration(config).eval()
+    randomise(model, seed)
+    model.generation_config = GenerationConfig(**ids)
+    _disable_progress_bars()
+    model.save_pretrained(directory)
+    _write_json(directory / "preprocessor_config.json", shape.preprocessor_settings(tile, side))
+    _write_json(directory / "processor_config.json", {"image_token": "<image>"})
+    (directory / "chat_template.jinja").write_text(shape.CHAT_TEMPLATE, encoding="utf-8")
+    return directory
