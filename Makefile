@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: demo test lint fmt golden parity slow starter-bundle starter-results models-md layouts wheel-check oracle clean
+.PHONY: demo test lint fmt golden parity slow starter-bundle starter-results models-md layouts wheel-check aarch64 peers oracle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,6 +76,15 @@ layouts: $(VENV)/.dev
 
 wheel-check: $(VENV)/.dev
 	$(BIN)/python tests/wheel_check.py
+
+# The wheel in an emulated aarch64 Debian (debootstrap, qemu-user-static, binfmt-support; root).
+aarch64: $(VENV)/.base
+	$(BIN)/python tests/aarch64_check.py
+
+# Other runtimes side by side on the same weights; SHAPE=smolvlm-256m for another model.
+SHAPE ?= smolvlm-500m
+peers: $(VENV)/.dev
+	$(BIN)/python benchmarks/peers/run_all.py --shape $(SHAPE)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
