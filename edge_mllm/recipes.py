@@ -43,8 +43,8 @@ RECIPE_LIST: tuple[ListedRecipe, ...] = (
 """Every recipe, by component, most bits first."""
 
 
-PUBLISHED_SHAPES = ("smolvlm-256m", "smolvlm-500m", "internvl3-1b")
-"""Shapes that :data:`TRUE_BITS` is about: decoders of 135, 360 and 494 million weights."""
+PUBLISHED_SIZES = ("135M", "360M", "494M")
+"""Weights of the published decoders that :data:`TRUE_BITS` is about, which have towers of their own."""
 TRUE_BITS: dict[tuple[Component, str], tuple[float, float, float]] = {
     ("gguf", "f32"): (32.0, 32.0, 32.0),
     ("gguf", "f16"): (16.0, 16.0, 16.0),
@@ -62,7 +62,7 @@ TRUE_BITS: dict[tuple[Component, str], tuple[float, float, float]] = {
     ("vision", "int8"): (9.03, 9.36, 8.95),
     ("vision", "int4"): (5.0, 5.17, 4.96),
 }
-"""All bytes of a part by its weights, for each of :data:`PUBLISHED_SHAPES`; tables and all else included."""
+"""All bytes of a part by its weights, for each of :data:`PUBLISHED_SIZES`; tables and all else included."""
 
 
 def listed_recipe(component: Component, name: str) -> ListedRecipe:

@@ -45,11 +45,11 @@ def _list_recipes(as_json: bool) -> None:
     from rich.table import Table
 
     from edge_mllm.cli._console import wide_console
-    from edge_mllm.recipes import PUBLISHED_SHAPES, RECIPE_LIST, TRUE_BITS
+    from edge_mllm.recipes import PUBLISHED_SIZES, RECIPE_LIST, TRUE_BITS
 
     true_bits = [TRUE_BITS.get((entry.component, entry.name)) for entry in RECIPE_LIST]
     if as_json:
-        shapes = [None if bits is None else dict(zip(PUBLISHED_SHAPES, bits, strict=True)) for bits in true_bits]
+        shapes = [None if bits is None else dict(zip(PUBLISHED_SIZES, bits, strict=True)) for bits in true_bits]
         rows = [{**asdict(entry), "true_bits": found} for entry, found in zip(RECIPE_LIST, shapes, strict=True)]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
         return
@@ -62,7 +62,9 @@ def _list_recipes(as_json: bool) -> None:
         table.add_row(entry.component, entry.name, f"{entry.bits:g}", shown, default, entry.about)
     console = wide_console()
     console.print(table)
-    console.print(f"true bits: all bytes of the part by its weights, in the shapes {', '.join(PUBLISHED_SHAPES)}")
+    console.print(
+        f"true bits: all bytes of the part by its weights, with published decoders of {', '.join(PUBLISHED_SIZES)}"
+    )
 
 
 def find_bundles(directories: list[Path]) -> list[OpenBundle]:
