@@ -12,7 +12,6 @@ from edge_mllm_export import ExportOptions, export_bundle
 from edge_mllm_export.gguf_header import read_header
 from edge_mllm_export.source_facts import facts_of_source
 
-
 SHAPES = dict(zip(PUBLISHED_SIZES, ("smolvlm-256m", "smolvlm-500m", "internvl3-1b"), strict=True))
 
 
