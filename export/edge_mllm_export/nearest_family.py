@@ -57,8 +57,8 @@ def nearest_family(config: Mapping[str, Any], families: Sequence[Family]) -> Nea
 
 def _likeness(wanted: Sequence[str], known: Sequence[str]) -> float:
     """Best similarity of names, without what all of them share."""
-    pairs = [(_core(a), _core(b)) for a in wanted for b in known]
-    return max(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+    pairs = [(_core(a), _core(b)) for a in wanted for b in known if a and b]
+    return max((difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs), default=0.0)
 
 
 def _core(name: str) -> str:
@@ -71,8 +71,8 @@ def _model_type(architecture: str) -> str:
     """The ``model_type`` that transformers has for a class."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    found = {name: kind for kind, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items()}
-    return str(found.get(architecture, ""))
+    found = [str(kind) for kind, name in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items() if name == architecture]
+    return max(found, key=lambda kind: _likeness([architecture], [kind]), default="")
 
 
 def _unknown(config: Mapping[str, Any], model_type: str) -> Iterator[str]:

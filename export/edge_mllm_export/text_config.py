@@ -64,14 +64,25 @@ def plain_decoder_spec(text_config: Any) -> DecoderSpec:
     )
 
 
-def resolved_config(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's config.json as transformers' configuration object: defaults filled in, parts nested."""
+def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:
+    """The checkpoint's config.json as transformers' configuration object: defaults filled in, parts nested.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        kind: A configuration class that transformers does not have; None looks it up by ``model_type``.
+
+    Raises:
+        CheckpointError: A value has the wrong type, or is one that no model can have.
+    """
     from transformers import AutoConfig
 
     config = checkpoint.config
     fields = {key: value for key, value in config.items() if key != "model_type"}
+    if kind is not None and config["model_type"] != kind.model_type:
+        reason = f"is {config['model_type']!r}, expected '{kind.model_type}'"
+        raise CheckpointError(checkpoint.path / "config.json", "model_type", reason)
     try:
-        return AutoConfig.for_model(config["model_type"], **fields)
+        return kind(**fields) if kind is not None else AutoConfig.for_model(config["model_type"], **fields)
     except Exception as error:  # transformers raises classes of several libraries for a wrong value
         raise CheckpointError(checkpoint.path / "config.json", *_blame(config, error)) from error
 

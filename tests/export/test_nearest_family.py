@@ -68,6 +68,6 @@ def test_it_is_said_before_files_are_missed(tmp_path: Path) -> None:
 
 def test_every_family_is_nearest_to_itself() -> None:
     for family in FAMILIES:
-        for architecture in family.architectures:
+        for architecture in family.architectures if family.model_class is None else ():
             found = nearest_family({"architectures": [architecture.replace("For", "2For", 1)]}, FAMILIES)
             assert found.family == family.name

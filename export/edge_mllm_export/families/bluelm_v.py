@@ -16,7 +16,7 @@ from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import prompt_spec
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec
+from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def _alpha(processor: dict[str, Any]) -> float:
 def _config(checkpoint: Checkpoint) -> Any:
     from edge_mllm_export.families.bluelm_v_model import BlueLMVConfig
 
-    return BlueLMVConfig(**{key: value for key, value in checkpoint.config.items() if key != "model_type"})
+    return resolved_config(checkpoint, BlueLMVConfig)
 
 
 def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
