@@ -65,6 +65,10 @@ LEFT_OUT = {
 
 
 def choose(names: Iterable[str]) -> list[Entry]:
-    """The entries whose names begin with one of these; all of them without any."""
+    """The entries with one of these names, or whose names begin with one; all of them without any."""
     wanted = [name.strip() for name in names if name.strip()]
-    return [entry for entry in ENTRIES if not wanted or any(entry.name.startswith(name) for name in wanted)]
+    if not wanted:
+        return list(ENTRIES)
+    whole = {entry.name for entry in ENTRIES} & set(wanted)
+    beginnings = tuple(name for name in wanted if name not in whole)
+    return [entry for entry in ENTRIES if entry.name in whole or entry.name.startswith(beginnings)]

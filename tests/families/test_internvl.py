@@ -172,7 +172,11 @@ def test_hostile_settings_name_file_and_field(
     document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
     (tmp_path / file).unlink()
     (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
-    opened = open_checkpoint(tmp_path)
-    family = find_family(opened)
-    with pytest.raises(EdgeMLLMError, match=says):
+
+    def read() -> None:
+        opened = open_checkpoint(tmp_path)
+        family = find_family(opened)
         (family.image(opened), family.vision(opened), family.prompt(opened))
+
+    with pytest.raises(EdgeMLLMError, match=says):
+        read()
