@@ -23,6 +23,7 @@ def page() -> str:
         families(),
         recipes(),
         shapes(),
+        peers(),
         starter(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -96,6 +97,44 @@ def shape_row(name: str, entry: dict[str, Any]) -> list[str]:
         f"{entry['export_s']:.0f}",
         f"{entry['export_peak_rss_bytes'] / 2**30:.1f}",
     ]
+
+
+PEER_COLUMNS = (
+    ("first_token_s", "picture to first token", "s"),
+    ("vision_s", "of it the picture", "s"),
+    ("second_first_token_s", "second question", "s"),
+    ("prefill_tps", "prefill", "tokens/s"),
+    ("decode_tps", "decode", "tokens/s"),
+    ("peak_resident_bytes", "peak resident", "MB"),
+    ("disk_bytes", "on disk", "MB"),
+)
+
+
+def peers() -> str:
+    """A table for every model that other runtimes were compared on."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("peers_*.json"))]
+    return "\n\n".join(map(peers_of, found))
+
+
+def peers_of(found: dict[str, Any]) -> str:
+    """Medians of every runtime, the ratio to the first one in brackets."""
+    rows = []
+    for name, entry in found["peers"].items():
+        cells = [name]
+        for key, _, unit in PEER_COLUMNS:
+            value, ratio = entry["medians"].get(key), entry["ratios"].get(key)
+            scaled = None if value is None else value / 1e6 if unit == "MB" else value
+            cells.append("" if scaled is None else f"{scaled:.{0 if scaled >= 100 else 2}f} ({ratio:.2f})")
+        rows.append(cells)
+    machine = found["machine"]
+    note = (
+        f"{found['picture']} picture, {found['visual_tokens']} visual tokens, {found['prompt_tokens']} prompt tokens, "
+        f"{found['threads']} threads, medians of {found['repeat']} interleaved rounds on {machine['processor']['model']}, "
+        f"{found['created'][:10]}, commit {machine['commit']}; in brackets the ratio to {found['ratios_to']}. "
+        "ort-genai runs the decoder alone."
+    )
+    head = ["runtime", *(f"{title} ({unit})" for _, title, unit in PEER_COLUMNS)]
+    return f"## Side by side: {found['model']}\n\n{table(head, rows)}\n\n{note}"
 
 
 def starter() -> str:
