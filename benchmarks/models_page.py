@@ -130,7 +130,8 @@ def peers_of(found: dict[str, Any]) -> str:
     note = (
         f"{found['picture']} picture, {found['visual_tokens']} visual tokens, {found['prompt_tokens']} prompt tokens, "
         f"{found['threads']} threads, medians of {found['repeat']} interleaved rounds on "
-        f"{machine['processor']['model']}, {found['created'][:10]}, commit {machine['commit']}; in brackets the ratio to {found['ratios_to']}. "
+        f"{machine['processor']['model']}, {found['created'][:10]}, commit {machine['commit']}; "
+        f"in brackets the ratio to {found['ratios_to']}. "
         "ort-genai runs the decoder alone."
     )
     head = ["runtime", *(f"{title} ({unit})" for _, title, unit in PEER_COLUMNS)]

@@ -195,7 +195,7 @@ def test_real_weights_are_calibrated_unless_refused(
     assert steps[1] == "calibrating with the pages that ship"
     assert [path.name for path in (tmp_path / "x.edge").iterdir() if "moments" in path.name] == []
     assert "calibration" not in exported(calibration=False) and not any("calibrat" in step for step in steps)
-    assert "calibration" not in exported(quant="q8_0") and steps[1].startswith("calibrating")  # for the int8 tower alone
+    assert "calibration" not in exported(quant="q8_0") and steps[1].startswith("calibrating")  # the int8 tower
     exported(quant="q8_0", vision="fp16")
     assert not any("calibrat" in step for step in steps)
     with pytest.raises(SettingError, match="leave one of them out"):
