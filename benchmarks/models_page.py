@@ -25,6 +25,7 @@ def page() -> str:
         shapes(),
         peers(),
         starter(),
+        quantisation(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -155,6 +156,46 @@ def starter() -> str:
         "Licence: Apache-2.0."
     )
     return f"## The starter\n\n{table(head, rows)}\n\n{note}"
+
+
+def quantisation() -> str:
+    """What the starter's 4-bit decoders lose, with every way of calibration, and what its bundles answer."""
+    file = RESULTS / "quantisation.json"
+    if not file.exists():
+        return ""
+    found = json.loads(file.read_text())
+    rows = [
+        [
+            recipe,
+            way,
+            f"{entry['bytes'] / 1e6:.2f}",
+            f"{entry['kl']:.5f}",
+            interval(entry.get("share_of_none"), "{:.2f}"),
+        ]
+        for recipe, ways in {**found["decoders"], "tower": found["vision"]}.items()
+        for way, entry in ways.items()
+    ]
+    answered = [
+        [name, f"{100 * entry['right']:.1f}", interval(entry.get("points"), "{:+.1f}")]
+        for name, entry in found["answers"].items()
+    ]
+    first = table(["recipe", "way", "MB", "KL divergence", "share of none (95 % interval)"], rows)
+    second = table(["bundle", "right (%)", "points against bf16 (95 % interval)"], answered)
+    note = (
+        f"The starter over {found['pages']} held-out pages: divergence from the checkpoint's own answers through the "
+        f"picture at {found['positions']} positions, and exact answers; paired bootstrap; {found['date'][:10]}, commit "
+        f"{found['machine']['commit']}. `ours` is what `edge-mllm export` does; `none` is plain "
+        "rounding, for the tower float32."
+    )
+    return f"## What quantisation costs\n\n{first}\n\n{second}\n\n{note}"
+
+
+def interval(measured: dict[str, Any] | None, form: str) -> str:
+    """A value with its interval."""
+    if measured is None:
+        return ""
+    low, high = measured["interval_95"]
+    return f"{form.format(measured['value'])} ({form.format(low)} to {form.format(high)})"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
