@@ -168,7 +168,7 @@ def quantisation() -> str:
         [
             recipe,
             way,
-            f"{entry['bytes'] / 1e6:.2f}",
+            f"{entry['bytes'] / 1e6:.2f}" if "bytes" in entry else "",
             f"{entry['kl']:.5f}",
             interval(entry.get("share_of_none"), "{:.2f}"),
         ]
