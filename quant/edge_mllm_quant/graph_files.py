@@ -9,15 +9,24 @@ if TYPE_CHECKING:
 
     import onnx
 
-PROTOBUF_LIMIT = 2**31 - 2**20
-"""Bytes a single protobuf file can hold, with some room for the graph itself."""
+PROTOBUF_LIMIT = 2**31 - 2**24
+"""Bytes of tensors a single protobuf file can hold, with some room for the graph itself."""
+
+
+def tensor_bytes(model: onnx.ModelProto) -> int:
+    """Return the bytes of a graph's tensors. protobuf's own ByteSize fails on graphs above 2 GiB."""
+    import math
+
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return sum(math.prod(t.dims) * tensor_dtype_to_np_dtype(t.data_type).itemsize for t in model.graph.initializer)
 
 
 def save_graph(model: onnx.ModelProto, path: Path, *, limit: int = PROTOBUF_LIMIT) -> tuple[Path, ...]:
     """Write ``model`` to ``path`` and return the files written (two when the tensors went into ``path`` + ".data")."""
     import onnx
 
-    if model.ByteSize() < limit:
+    if tensor_bytes(model) < limit:
         onnx.save_model(model, str(path))
         return (path,)
     data = path.with_name(path.name + ".data")

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from edge_mllm_quant.graph_files import PROTOBUF_LIMIT, save_graph, tensor_bytes
 from edge_mllm_quant.override import OverrideError, matches
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def quantise_dynamic(model: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onn
 
     with TemporaryDirectory() as scratch, _quiet():
         out = Path(scratch) / "int8.onnx"
+        large = tensor_bytes(model) >= PROTOBUF_LIMIT  # then it is copied by file: in memory protobuf cannot
         quantize_dynamic(
-            model,
+            save_graph(model, Path(scratch) / "float.onnx")[0] if large else model,
             out,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*keep],
-            use_external_data_format=model.ByteSize() > 2**31,
+            use_external_data_format=large,
         )
         return onnx.load_model(out)
 
