@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_mllm_export.families import FAMILIES
+from edge_mllm.tile_plan import plan_tiles
+from edge_mllm_export.families import FAMILIES, find_family
+from edge_mllm_export.shapes import PREFIX, SHAPES
+from edge_mllm_export.source_facts import configuration
 from edge_mllm_quant.recipe import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "models.md"
 RESULTS = ROOT / "benchmarks" / "results"
 STARTER = ROOT / "starter" / "results"
+SIZES = ((640, 480), (1024, 768), (1080, 2400), (224, 224))
+KIND = re.compile(r"(?<!^)(?=[A-Z])")
+"""Between the words of a class name."""
 
 
 def page() -> str:
@@ -21,6 +29,7 @@ def page() -> str:
     sections = [
         "# Models\n\nWritten by `make models-md` from the family files, the recipes and the committed result files.",
         families(),
+        cutting(),
         recipes(),
         shapes(),
         peers(),
@@ -62,6 +71,25 @@ def parity(name: str) -> str:
     return f"{equal} of {sum(entry['sizes'] for entry in found['results'])} equal"
 
 
+def cutting() -> str:
+    """How every shape cuts pictures, from its configuration alone."""
+    rows = []
+    for name in SHAPES:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint = configuration(PREFIX + name, Path(scratch))
+        family = find_family(checkpoint)
+        tiler, vision = family.image(checkpoint).tiler, family.vision(checkpoint)
+        plans = [plan_tiles(width, height, tiler) for width, height in SIZES]
+        counts = [f"{plan.tokens(vision.tokens_per_tile)} ({plan.count})" for plan in plans]
+        rows.append([f"`{PREFIX}{name}`", family.name, KIND.sub(" ", type(tiler).__name__).lower(), *counts])
+    head = ["model", "family", "tiler", *(f"{width}x{height}" for width, height in SIZES)]
+    note = (
+        "Visual tokens of a picture (tiles in brackets) as the published settings cut it; `edge-mllm plan SOURCE` tells "
+        "them for any checkpoint. By itself, export writes an int8 tower, `q4_0` for gguf and `int4_b32` for onnx."
+    )
+    return f"## Visual tokens\n\n{table(head, rows)}\n\n{note}"
+
+
 def recipes() -> str:
     """One row per recipe."""
     rows = [[r.name, r.component, f"{r.bits:g}", "yes" if r.lossless else ""] for r in RECIPES]
@@ -76,18 +104,19 @@ def shapes() -> str:
     found = json.loads(file.read_text())
     head = ["shape", "visual tokens at 640x480 / 1024x768 / 1080x2400", "tower, decoder gguf, decoder onnx (MB)"]
     rows = [shape_row(name, entry) for name, entry in found["shapes"].items()]
-    machine = found["machine"]
     note = (
-        "Random weights in the true shape; export of both formats without verification on "
-        f"{machine['processor']['model']}, commit {machine['commit']}; dates are in benchmarks/results/shapes.json."
+        "Random weights in the true shape; export of both formats without verification, 2 cores; dates, commits and "
+        "load are in benchmarks/results/shapes.json."
     )
-    return f"## True sizes\n\n{table([*head, 'export (s)', 'peak memory of the export (GiB)'], rows)}\n\n{note}"
+    head += ["export (s)", "peak memory of the export (GiB)", "machine"]
+    return f"## True sizes\n\n{table(head, rows)}\n\n{note}"
 
 
 def shape_row(name: str, entry: dict[str, Any]) -> list[str]:
     """The cells of one shape."""
+    machine = f"{entry['machine']['processor']}, {entry['date'][:10]}"
     if "failed" in entry:
-        return [f"`shape:{name}`", "", f"failed: {' '.join(entry['failed'])}", str(entry["export_s"]), ""]
+        return [f"`shape:{name}`", "", f"failed: {' '.join(entry['failed'])}", str(entry["export_s"]), "", machine]
     parts = entry["parts"]
     onnx = sum(parts[part]["bytes"] for part in ("decoder_onnx", "decoder_onnx_data", "embeddings") if part in parts)
     sizes = [parts["vision"]["bytes"], parts["decoder_gguf"]["bytes"], onnx]
@@ -97,6 +126,7 @@ def shape_row(name: str, entry: dict[str, Any]) -> list[str]:
         ", ".join(f"{size / 1e6:.0f}" for size in sizes),
         f"{entry['export_s']:.0f}",
         f"{entry['export_peak_rss_bytes'] / 2**30:.1f}",
+        machine,
     ]
 
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ def main() -> None:
     for name in sys.argv[1:] or list(SHAPES):
         with tempfile.TemporaryDirectory() as scratch:
             known["shapes"][name] = measure_shape(name, Path(scratch))
-        known["machine"] = asdict(fingerprint(peaks=False))
         RESULTS.write_text(json.dumps(known, indent=2) + "\n")
         print(json.dumps({name: known["shapes"][name]}, indent=2))
 
@@ -50,8 +48,11 @@ def measure_shape(name: str, scratch: Path) -> dict[str, Any]:
     bundle = scratch / f"{name}.edge"
     command = ["export", f"shape:{name}", "-o", str(bundle), "--format", "both", "--no-verify"]
     seconds, peak, done = run_measured(command, EXPORT_LIMIT_S)
+    machine = fingerprint(peaks=False)
     entry: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"processor": machine.processor.model, "memory_bytes": machine.memory_bytes},
+        "commit": machine.commit,
         "load_average_before": os.getloadavg()[0],
         "export_s": round(seconds, 1),
         "export_peak_rss_bytes": peak,
