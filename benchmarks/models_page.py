@@ -84,7 +84,7 @@ def cutting() -> str:
         rows.append([f"`{PREFIX}{name}`", family.name, KIND.sub(" ", type(tiler).__name__).lower(), *counts])
     head = ["model", "family", "tiler", *(f"{width}x{height}" for width, height in SIZES)]
     note = (
-        "Visual tokens of a picture (tiles in brackets) as the published settings cut it; `edge-mllm plan SOURCE` tells "
+        "Visual tokens of a picture (tiles in brackets) as the published settings cut it; `edge-mllm plan SOURCE` has "
         "them for any checkpoint. By itself, export writes an int8 tower, `q4_0` for gguf and `int4_b32` for onnx."
     )
     return f"## Visual tokens\n\n{table(head, rows)}\n\n{note}"
