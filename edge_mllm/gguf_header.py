@@ -31,6 +31,10 @@ class GGUFTensor:
     """Fastest axis first, as the file has it."""
     bytes: int
     """Up to the next tensor, alignment included."""
+    kind: int
+    """Value of ggml's enum ggml_type."""
+    offset: int
+    """Where its data begin in the file."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,19 @@ def _read(stream: BinaryIO, size: int) -> GGUFHeader:
         kind, offset = _number(stream, "<I"), _number(stream, "<Q")
         table.append((offset, name, shape, kind))
     alignment = int(metadata.get("general.alignment", _ALIGNMENT))
-    return GGUFHeader(metadata, lengths, _sized(table, size - -(-stream.tell() // alignment) * alignment))
+    start = -(-stream.tell() // alignment) * alignment
+    return GGUFHeader(metadata, lengths, _sized(table, start, size))
 
 
-def _sized(table: list[tuple[int, str, tuple[int, ...], int]], size: int) -> list[GGUFTensor]:
-    """Tensors in the table's order, each up to the next one in the data, of which there are ``size`` bytes."""
+def _sized(table: list[tuple[int, str, tuple[int, ...], int]], start: int, size: int) -> list[GGUFTensor]:
+    """Tensors in the table's order, each up to the next one; data begin at ``start`` in a file of ``size`` bytes."""
     offsets = sorted(offset for offset, *_ in table)
-    ends = dict(zip(offsets, [*offsets[1:], size], strict=False))
-    found = [GGUFTensor(name, shape, ends[offset] - offset) for offset, name, shape, _ in table]
-    for tensor, (_, _, _, kind) in zip(found, table, strict=True):
-        values, width = _BLOCKS.get(kind, (256, 1))
+    ends = dict(zip(offsets, [*offsets[1:], size - start], strict=False))
+    found = [
+        GGUFTensor(name, shape, ends[offset] - offset, kind, start + offset) for offset, name, shape, kind in table
+    ]
+    for tensor in found:
+        values, width = _BLOCKS.get(tensor.kind, (256, 1))
         if tensor.bytes < math.prod(tensor.shape) // values * width:
             raise ValueError(f"it ends within the tensor {tensor.name}")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray, Segment
+from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray, IntArray, Segment
 
 
 class LazyDecoder:
@@ -51,6 +51,10 @@ class LazyDecoder:
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go."""
         self.open().reserve(n_cells)
+
+    def embed(self, ids: IntArray) -> FloatArray:
+        """Embeddings float32 [n, n_embd] of token ids int64 [n]."""
+        return self.open().embed(ids)
 
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position or of every one."""

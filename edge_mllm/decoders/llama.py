@@ -6,6 +6,7 @@ llama.cpp ends the process when an internal check fails, so ids, shapes and room
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm.bundle import DecoderSpec, ImageAttention
+from edge_mllm.decoders.llama_batch import row_batch, token_batch
 from edge_mllm.decoders.llama_context import Capacity, LlamaContext
 from edge_mllm.decoders.llama_library import bytes_per_value, library, load_model
 from edge_mllm.decoders.llama_mapping import worth_mapping
-from edge_mllm.decoders.positions import Placed, PositionTrack, check_segments, segment_length
-from edge_mllm.decoders.protocol import DecoderState, FloatArray, Segment, Tokens
+from edge_mllm.decoders.positions import Placed, PositionTrack, check_segments, joined, segment_length
+from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens, Visual
 from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.decoders.token_rows import TokenRows, find_token_rows
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
 
 _CELLS = 256
@@ -46,7 +49,7 @@ class LlamaDecoder:
         self._api = library().api
         self.n_embd, self.n_vocab = spec.n_embd, spec.n_vocab
         self.n_ctx = min(settings.n_ctx or spec.context_length, spec.context_length)
-        self._spec, self._settings = spec, settings
+        self._path, self._spec, self._settings = path, spec, settings
         self._model: Any = load_model(path, mmap=worth_mapping(path) if settings.mmap is None else settings.mmap)
         self._check_model(path)
         self._context = LlamaContext(self._model, settings, self.n_vocab)
@@ -55,7 +58,7 @@ class LlamaDecoder:
         """Whether the cache may hold cells that the track does not know of, after an interruption."""
         self._token = np.zeros(1, np.int32)
         self._token_position = np.zeros(1, np.int32)
-        self._one = _batch(self._api, self._token_position, np.ones(1, np.int8), tokens=self._token)
+        self._one = token_batch(self._token, self._token_position, np.ones(1, np.int8))
 
     @property
     def n_past(self) -> int:
@@ -84,6 +87,17 @@ class LlamaDecoder:
         cells = -(-min(n_cells, self.n_ctx) // _CELLS) * _CELLS
         self._context.ensure(Capacity(cells, batch=self._settings.chunk))
 
+    def embed(self, ids: IntArray) -> FloatArray:
+        """Embeddings float32 [n, n_embd] of token ids int64 [n].
+
+        Raises:
+            EngineError: An id is outside the vocabulary, or this model's tokens are more than rows of a table.
+        """
+        check_segments([Tokens(ids)], self.n_embd, self.n_vocab)
+        if self._rows is None:
+            raise EngineError(f"{self._path.name}: this model takes token ids only, not their embeddings")
+        return self._rows(ids)
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         count = check_segments(segments, self.n_embd, self.n_vocab)
@@ -91,6 +105,9 @@ class LlamaDecoder:
             raise EngineError("nothing to prefill")
         self._make_room(count, segments, all_logits=all_logits)
         placed = self._track.place(segments)
+        if self._joins(segments):
+            rows = [self.embed(part.ids) if isinstance(part, Tokens) else part.embeddings for part in segments]
+            segments, placed = [Visual(np.concatenate(rows))], [joined(placed)]
         collected: list[FloatArray] = []
         end = self.n_past + count
         for segment, places in zip(segments, placed, strict=True):
@@ -189,6 +206,17 @@ class LlamaDecoder:
         self._clean()
         self._context.ensure(Capacity(cells, batch if all_logits else 1, batch))
 
+    @functools.cached_property
+    def _rows(self) -> TokenRows | None:
+        return find_token_rows(self._path, self._model, self._spec, self._settings)
+
+    def _joins(self, segments: Sequence[Segment]) -> bool:
+        """Whether pictures and the text around them go in as one: not where a picture's tokens see each other."""
+        pictures = any(not isinstance(part, Tokens) for part in segments)
+        if self._spec.image_attention == "bidirectional" or not pictures or len(segments) == 1:
+            return False
+        return self._rows is not None
+
     def _clean(self) -> None:
         """Remove cells that an interrupted call left behind."""
         if self._stale:
@@ -202,36 +230,10 @@ class LlamaDecoder:
         self._clean()
         positions = places.positions[:, part]
         if isinstance(segment, Tokens):
-            flat = np.ascontiguousarray(positions[0], np.int32)
-            batch = _batch(self._api, flat, outputs, tokens=np.ascontiguousarray(segment.ids[part], np.int32))
+            batch = token_batch(segment.ids[part], positions[0], outputs)
         else:
-            if self._track.axes > 1:  # time, height, width and an unused fourth section, one after the other
-                positions = np.concatenate([positions, np.zeros_like(positions[:1])])
-            flat = np.ascontiguousarray(positions, np.int32).reshape(-1)
-            rows = np.ascontiguousarray(segment.embeddings[part])
-            batch = _batch(self._api, flat, outputs, embeddings=rows)
+            batch = row_batch(segment.embeddings[part], positions, outputs)
         self._stale = True
         self._context.decode(batch, causal=causal)
         self._track.extend(places.after[part])
         self._stale = False
-
-
-def _batch(
-    api: Any,
-    positions: npt.NDArray[np.int32],
-    outputs: npt.NDArray[np.int8],
-    *,
-    tokens: npt.NDArray[np.int32] | None = None,
-    embeddings: FloatArray | None = None,
-) -> Any:
-    """A llama_batch of sequence 0 that points into numpy arrays and keeps them alive."""
-    batch = api.llama_batch()
-    batch.n_tokens = len(outputs)
-    batch.pos = positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-    batch.logits = outputs.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-    if tokens is not None:
-        batch.token = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-    if embeddings is not None:
-        batch.embd = embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    batch._arrays = (positions, outputs, tokens, embeddings)
-    return batch

@@ -19,6 +19,22 @@ _GGML_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "q8_0": 8}
 """Values of ggml's enum ggml_type, which are part of the GGUF format."""
 
 
+ToFloat = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class TypeTraits(ctypes.Structure):
+    """The beginning of ggml's struct ggml_type_traits: how values of a type are stored."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("block", ctypes.c_int64),
+        ("interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("quantised", ctypes.c_bool),
+        ("to_float", ToFloat),
+    )
+
+
 class _Log:
     """Receives llama.cpp's log and remembers the last complaint, which is the only reason it gives for a failure."""
 
@@ -52,6 +68,22 @@ class Library:
         self.callback = llama_cpp.llama_log_callback(self.log)  # must outlive every call
         llama_cpp.llama_log_set(self.callback, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
+
+    def type_traits(self, kind: int) -> TypeTraits:
+        """How ggml stores values of a type.
+
+        Raises:
+            EngineError: There is no such type, or this build of the library does not give the table away.
+        """
+        if not 0 <= kind < self.api.GGML_TYPE_COUNT:
+            raise EngineError(f"there is no ggml type {kind}")
+        try:
+            find = self.api.llama_cpp._lib.ggml_get_type_traits
+        except AttributeError as error:
+            raise EngineError("this llama-cpp-python does not say how its types are stored") from error
+        find.argtypes, find.restype = [ctypes.c_int], ctypes.POINTER(TypeTraits)
+        traits: TypeTraits = find(kind).contents
+        return traits
 
     def failure(self, what: str) -> EngineError:
         """An error that carries llama.cpp's last complaint, which is then forgotten."""

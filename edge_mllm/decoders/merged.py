@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.ort import open_session
 from edge_mllm.decoders.ort_cache import element_type
-from edge_mllm.decoders.positions import PositionTrack, check_segments
+from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
@@ -69,6 +69,11 @@ class MergedDecoder:
     def reserve(self, n_cells: int) -> None:
         """Nothing to do: the graph makes room by itself."""
 
+    def embed(self, ids: IntArray) -> FloatArray:
+        """What the graph is given for token ids int64 [n]: float32 [n, n_embd]."""
+        check_segments([Tokens(ids)], self.n_embd, self.n_vocab)
+        return self._embed(Tokens(ids)).astype(np.float32, copy=False)
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         count = check_segments(segments, self.n_embd, self.n_vocab)
@@ -76,15 +81,13 @@ class MergedDecoder:
             raise EngineError("nothing to prefill")
         if self.n_past + count > self.n_ctx:
             raise ContextOverflowError(self.n_past + count, self.n_ctx, 0)
-        placed = self._track.place(segments)
+        places = joined(self._track.place(segments))
         rows = np.concatenate([self._embed(segment) for segment in segments])
-        positions = np.concatenate([part.positions for part in placed], axis=1)
-        after = np.concatenate([part.after for part in placed])
         collected: list[FloatArray] = []
         for start in range(0, count, self._settings.chunk):
             part = slice(start, min(start + self._settings.chunk, count))
-            collected.append(self._run(rows[part], positions[:, part], all_logits=all_logits))
-            self._track.extend(after[part])
+            collected.append(self._run(rows[part], places.positions[:, part], all_logits=all_logits))
+            self._track.extend(places.after[part])
         return np.concatenate(collected) if all_logits else collected[-1][-1]
 
     def step(self, token: int) -> FloatArray:

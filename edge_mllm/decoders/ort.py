@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.chunks import TEXT, block_numbers, chunks
 from edge_mllm.decoders.ort_cache import OrtCache, element_type
-from edge_mllm.decoders.positions import PositionTrack, check_segments
+from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
@@ -75,23 +75,26 @@ class OrtDecoder:
             self._cache.grow(min(rounded, self.n_ctx), self.n_past)
             self._cache.bind(self._step)
 
+    def embed(self, ids: IntArray) -> FloatArray:
+        """What the graph is given for token ids int64 [n]: float32 [n, n_embd]."""
+        check_segments([Tokens(ids)], self.n_embd, self.n_vocab)
+        return self._embed(Tokens(ids)).astype(np.float32, copy=False)
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         count = check_segments(segments, self.n_embd, self.n_vocab)
         if count == 0:
             raise EngineError("nothing to prefill")
         self._make_room(count)
-        placed = self._track.place(segments)
+        places = joined(self._track.place(segments))
         rows = np.concatenate([self._embed(segment) for segment in segments])
-        positions = np.concatenate([part.positions for part in placed], axis=1)
-        after = np.concatenate([part.after for part in placed])
         blocks = block_numbers(segments)
         chunk = 1 if all_logits and self._last_only else self._settings.chunk
         collected: list[FloatArray] = []
         for start, end in chunks(blocks, chunk, whole=self._has_blocks):
-            places = positions[:, start:end], blocks[start:end]
-            logits = self._run_chunk(rows[start:end], *places, all_logits=all_logits)
-            self._track.extend(after[start:end])
+            part = slice(start, end)
+            logits = self._run_chunk(rows[part], places.positions[:, part], blocks[part], all_logits=all_logits)
+            self._track.extend(places.after[part])
             if all_logits or end == count:
                 collected.append(logits)
         return np.concatenate(collected) if all_logits else collected[-1][-1]

@@ -28,6 +28,12 @@ class Placed:
     """int64 [n]: the position that follows each cell; within a picture the one that follows the whole picture."""
 
 
+def joined(placed: Sequence[Placed]) -> Placed:
+    """Positions of segments that follow each other, as if they were one."""
+    positions = np.concatenate([part.positions for part in placed], axis=1)
+    return Placed(positions, np.concatenate([part.after for part in placed]))
+
+
 class PositionTrack:
     """Positions of the cells in a cache, and the position of the next one."""
 

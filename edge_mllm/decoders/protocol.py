@@ -66,6 +66,14 @@ class Decoder(Protocol):
         """Make room for ``n_cells`` in one go, so that the cache need not grow (and be copied) later."""
         ...
 
+    def embed(self, ids: IntArray) -> FloatArray:
+        """Embeddings float32 [n, n_embd] of token ids int64 [n]: rows that can stand for them in a :class:`Visual`.
+
+        Raises:
+            EngineError: An id is outside the vocabulary, or this model's tokens are more than rows of a table.
+        """
+        ...
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         ...

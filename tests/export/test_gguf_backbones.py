@@ -16,8 +16,9 @@ from tiny_models import randomise
 
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.llama import LlamaDecoder
-from edge_mllm.decoders.protocol import Tokens
+from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.errors import EngineError
 from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.gguf_header import read_header
@@ -162,7 +163,7 @@ def _save_text(model: Any, directory: Path, config: Any) -> None:
     (directory / "config.json").write_text(json.dumps(config.to_dict()))
 
 
-def llama_logits(file: Path, config: dict[str, Any], ids: np.ndarray, *, mrope: bool) -> np.ndarray:
+def open_llama(file: Path, config: dict[str, Any], *, mrope: bool, scale: float = 1.0) -> LlamaDecoder:
     spec = DecoderSpec(
         n_embd=config["hidden_size"],
         n_vocab=config["vocab_size"],
@@ -170,8 +171,13 @@ def llama_logits(file: Path, config: dict[str, Any], ids: np.ndarray, *, mrope: 
         context_length=256,
         positions="mrope" if mrope else "sequential",
         mrope_sections=(2, 3, 3) if mrope else (),
+        embedding_scale=scale,
     )
-    decoder = LlamaDecoder(file, spec, DecoderSettings(threads=2, kv_type="f32", flash_attention=False))
+    return LlamaDecoder(file, spec, DecoderSettings(threads=2, kv_type="f32", flash_attention=False))
+
+
+def llama_logits(file: Path, config: dict[str, Any], ids: np.ndarray, *, mrope: bool) -> np.ndarray:
+    decoder = open_llama(file, config, mrope=mrope)
     try:
         return decoder.prefill([Tokens(ids)], all_logits=True)
     finally:
@@ -192,6 +198,43 @@ def test_f32_logits_are_torchs(name: str, tiny_smolvlm: Path, tmp_path: Path) ->
     assert expected.std() > 1
     assert np.abs(found - expected).max() < case.tolerance
     assert report.bits_per_weight == 32
+
+
+@pytest.mark.parametrize("quant", ["f16", "q4_0"])
+@pytest.mark.parametrize("name", ["llama-linear", "qwen2-tied", "qwen3", "phi3", "gemma3", "qwen2-vl"])
+def test_rows_of_embeddings_stand_for_tokens(name: str, quant: str, tiny_smolvlm: Path, tmp_path: Path) -> None:
+    """The same batch as ids and as embeddings, bit for bit."""
+    case = CASES[name]
+    make(case, tmp_path / "model", tiny_smolvlm)
+    write_decoder_gguf(tmp_path / "model", tmp_path / "decoder.gguf", quant, name=name)
+    config = {**COMMON, **case.fields}
+    ids = np.random.default_rng(0).integers(0, COMMON["vocab_size"], LENGTH)
+    scale = COMMON["hidden_size"] ** 0.5 if name == "gemma3" else 1.0
+    decoder = open_llama(tmp_path / "decoder.gguf", config, mrope=case.mrope, scale=scale)
+    expected = decoder.prefill([Tokens(ids)], all_logits=True)
+    decoder.truncate(0)
+    first = Visual(decoder.embed(ids[:1]), grid=(1, 1))  # a picture of one token has a text token's positions
+    found = decoder.prefill([first, Tokens(ids[1:])], all_logits=True)
+    assert np.array_equal(found, expected)
+    decoder.close()
+
+
+def test_rows_that_do_not_stand_for_tokens_are_not_used(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    case = CASES["gemma3"]
+    make(case, tmp_path / "model", tiny_smolvlm)
+    write_decoder_gguf(tmp_path / "model", tmp_path / "decoder.gguf", "f32", name="gemma3")
+    config = {**COMMON, **case.fields}
+    ids = np.arange(40)
+    seen = Visual(np.random.default_rng(1).normal(size=(9, COMMON["hidden_size"])).astype(np.float32))
+    wrong = open_llama(tmp_path / "decoder.gguf", config, mrope=False, scale=7.0)
+    with pytest.raises(EngineError, match="token ids only"):
+        wrong.embed(ids)
+    right = open_llama(tmp_path / "decoder.gguf", config, mrope=False, scale=8.0)
+    found, expected = (each.prefill([Tokens(ids), seen, Tokens(ids)]) for each in (wrong, right))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.abs(expected).max() > 1
+    wrong.close()
+    right.close()
 
 
 def test_the_files_are_the_converters(tiny_smolvlm: Path, tmp_path: Path) -> None:

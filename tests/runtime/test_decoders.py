@@ -148,6 +148,33 @@ def test_same_borders_give_the_same_bits(decoder, segments):
 
 
 @each_engine
+def test_embeddings_of_tokens_stand_for_them(decoder, segments):
+    ids = segments[0].ids
+    expected = decoder.prefill([Tokens(ids)])
+    decoder.truncate(0)
+    rows = decoder.embed(ids)
+    assert (rows.dtype, rows.shape) == (np.float32, (len(ids), decoder.n_embd))
+    assert np.array_equal(decoder.prefill([Visual(rows)]), expected)
+    with pytest.raises(EngineError, match="outside the vocabulary"):
+        decoder.embed(np.array([decoder.n_vocab]))
+
+
+def test_pictures_and_text_go_to_llama_in_full_batches(bundle, segments, monkeypatch):
+    decoder, sizes = make(bundle, "gguf", chunk=30), []
+    decoder.embed(segments[0].ids)
+    genuine = decoder._context.decode
+
+    def counted(batch, **how):
+        sizes.append(batch.n_tokens)
+        genuine(batch, **how)
+
+    monkeypatch.setattr(decoder._context, "decode", counted)
+    decoder.prefill(segments)
+    assert sizes == [30, 30, 19]
+    decoder.close()
+
+
+@each_engine
 def test_cache_grows_with_its_contents(decoder, segments, reference):
     tokens, last = greedy(decoder, decoder.prefill(segments), 300)
     expected = reference([*segments, Tokens(np.array(tokens))])

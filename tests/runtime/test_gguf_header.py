@@ -41,6 +41,13 @@ def test_the_table_is_what_the_reference_reads(tmp_path: Path, alignment: int) -
         assert size <= ours[name][1] < size + alignment
 
 
+@pytest.mark.parametrize("alignment", [32, 256])
+def test_where_a_tensors_data_lie(tmp_path: Path, alignment: int) -> None:
+    file = write(tmp_path / "m.gguf", tied=False, alignment=alignment)
+    theirs = {t.name: (int(t.tensor_type), int(t.data_offset)) for t in gguf.GGUFReader(file).tensors}
+    assert {t.name: (t.kind, t.offset) for t in read_tensors(file)} == theirs
+
+
 def test_the_embedding_counts_only_as_a_head(tmp_path: Path) -> None:
     untied = decode_bytes(write(tmp_path / "untied.gguf", tied=False))
     tied = decode_bytes(write(tmp_path / "tied.gguf", tied=True))
