@@ -38,8 +38,8 @@ def evaluate(
     scorer: Annotated[
         str | None,
         typer.Option(
-            help="choice, choice_logprob, yes_no, contains, contains_formula, exact, verbatim, anls, relaxed, number; "
-            "by default what the rows look like."
+            help="choice, choice_logprob, yes_no, contains, contains_formula, exact, verbatim, anls, relaxed, number, "
+            "objects; by default what the rows look like."
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only so many questions, drawn with --seed.")] = None,

@@ -55,6 +55,8 @@ class Record:
     usage: dict[str, int] = field(default_factory=dict)
     logprobs: tuple[float, ...] = ()
     """Per option, where options were ranked."""
+    mentions: dict[str, int] = field(default_factory=dict)
+    """What a description names (:class:`edge_mllm.eval.objects.Mentions`)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = ("level", "name", "questions", "score", "group_score", "accuracy", "precision", "recall", "f1", "f1_no")
-COLUMNS_END = ("yes_share", "mme_score", "unparsed")
+COLUMNS_END = ("yes_share", "mme_score", "chair", "cover", "hal", "cog", "unparsed")
 
 
 def write_report(summary: dict[str, Any], directory: Path) -> tuple[Path, Path, Path]:

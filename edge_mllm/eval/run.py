@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from edge_mllm.errors import ImageError, PromptError
@@ -126,4 +126,5 @@ def _ask(question: Question, scorer: str, answerer: Answerer, settings: RunSetti
         score=scored.score,
         timings=dict(reply.timings),
         usage=dict(reply.usage),
+        mentions={} if scored.mentions is None else asdict(scored.mentions),
     )

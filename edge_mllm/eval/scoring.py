@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edge_mllm.errors import SettingError
 from edge_mllm.eval import metrics
 from edge_mllm.eval.choices import extract_letter
+from edge_mllm.eval.objects import Mentions, ObjectWords, count_mentions
 from edge_mllm.eval.tasks import LETTERS, Question
 from edge_mllm.eval.yes_no import extract_yes_no
 
@@ -22,6 +23,8 @@ class Scored:
 
     prediction: str
     score: float
+    mentions: Mentions | None = None
+    """Of descriptions."""
 
 
 def _choice(reply: str, question: Question) -> Scored:
@@ -38,10 +41,26 @@ def _number(reply: str, question: Question) -> Scored:
     return Scored(metrics.last_number(reply), metrics.number(reply, question.answers, question.precision))
 
 
+def _objects(reply: str, question: Question) -> Scored:
+    """1 for a description that names no wrong object."""
+    mentions = count_mentions(reply, _object_words(question))
+    return Scored(reply.strip(), float(mentions.wrong == 0), mentions)
+
+
+def _object_words(question: Question) -> ObjectWords:
+    if question.objects is None:
+        raise SettingError(
+            f"the scorer 'objects' needs lists of objects, which question {question.index} does not have"
+        )
+    return question.objects
+
+
 def _by_text(measure: Callable[[str, Sequence[str]], float]) -> Callable[[str, Question], Scored]:
     return lambda reply, question: Scored(reply.strip(), measure(reply, question.answers))
 
 
+OBJECTS = "objects"
+"""Counts the objects that a description names."""
 SCORERS: dict[str, Callable[[str, Question], Scored]] = {
     "choice": _choice,
     "yes_no": _yes_no,
@@ -52,6 +71,7 @@ SCORERS: dict[str, Callable[[str, Question], Scored]] = {
     "anls": _by_text(metrics.anls),
     "relaxed": _by_text(metrics.relaxed),
     "number": _number,
+    OBJECTS: _objects,
 }
 LOGPROB = "choice_logprob"
 """Scores options by their probability instead of reading a reply: the one scorer that generates nothing."""
@@ -72,6 +92,8 @@ def scorer_of(question: Question, default: str, chosen: str | None) -> str:
         raise SettingError(
             f"the scorer 'yes_no' needs the answer yes or no, which question {question.index} does not have"
         )
+    if chosen == OBJECTS:
+        _object_words(question)
     if chosen in ("choice", LOGPROB) and not question.options:
         raise SettingError(f"the scorer '{chosen}' needs options, which question {question.index} does not have")
     return chosen

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from edge_mllm.eval.objects import Mentions, mention_figures
 from edge_mllm.eval.records import Record, Results
 from edge_mllm.eval.resampling import bootstrap_interval
 from edge_mllm.eval.yes_no import MME_COGNITION, MME_PERCEPTION, count_yes_no, mme_score
@@ -58,6 +59,8 @@ def _figures(records: Sequence[Record]) -> dict[str, Any]:
         figures |= asdict(count_yes_no(yes_no))
         if pairs is not None:
             figures["mme_score"] = mme_score(figures["accuracy"], pairs)
+    if described := [Mentions(**record.mentions) for record in records if record.mentions]:
+        figures |= mention_figures(described)
     return figures
 
 

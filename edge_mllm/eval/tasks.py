@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_mllm.eval.objects import ObjectWords
     from edge_mllm.eval.pictures import Picture
 
 LETTERS = "ABCDEFGHI"
@@ -35,6 +36,8 @@ class Question:
     """The scorer this row asks for; empty: the task's."""
     precision: int | None = None
     """Decimal places of a numeric answer; None: compare as written."""
+    objects: ObjectWords | None = None
+    """What a description is held against; the answers then name the picture's objects."""
 
 
 @dataclass(frozen=True)

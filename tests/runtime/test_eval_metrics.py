@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge_mllm.errors import SettingError
 from edge_mllm.eval import metrics
 from edge_mllm.eval.choices import extract_letter
+from edge_mllm.eval.objects import Mentions, ObjectWords, count_mentions, mention_figures
 from edge_mllm.eval.pictures import FilePicture
 from edge_mllm.eval.resampling import bootstrap_interval, mcnemar_exact
 from edge_mllm.eval.scoring import LOGPROB, prompt_of, score_logprobs, score_reply, scorer_of
@@ -253,3 +254,54 @@ def test_bootstrap_interval_agrees_with_the_normal_one_and_is_seeded() -> None:
 
 def test_a_picture_file_is_named_in_messages(tmp_path) -> None:
     assert str(tmp_path / "x.png") in FilePicture(tmp_path / "x.png").name
+
+
+SCENE = ObjectWords(
+    present=("man", "child", "sea", "bin"),
+    expected=("ship", "bird"),
+    synonyms={
+        "man": ("person", "people", "boy"),
+        "child": ("kid", "boy", "person"),
+        "sea": ("water",),
+        "bin": ("can",),
+        "ship": ("boat",),
+        "bird": (),
+        "cherry": (),
+        "leave": (),
+        "shelf": (),
+        "sign": (),
+    },
+    ignored=frozenset({"sign"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Mentions(0, 0, 4, 0, 2, 0)),
+        ("A man and two kids by the water.", Mentions(3, 0, 4, 3, 2, 0)),
+        # a word that fits several objects counts for the first that has it as another word; twice named is covered once
+        ("A boy, a person and people", Mentions(3, 0, 4, 1, 2, 0)),
+        ("A boat, boats and a bird; cherries.", Mentions(4, 4, 4, 0, 2, 2)),
+        ("A sign by the Sea", Mentions(2, 0, 4, 1, 2, 0)),
+        ("He can leave. A can, the leaves", Mentions(2, 1, 4, 1, 2, 0)),
+        ("shelves and birdhouses", Mentions(1, 1, 4, 0, 2, 0)),
+    ],
+)
+def test_objects_that_a_description_names(text: str, expected: Mentions) -> None:
+    assert count_mentions(text, SCENE) == expected
+
+
+def test_figures_of_descriptions_are_sums_over_all_of_them() -> None:
+    figures = mention_figures([Mentions(4, 1, 4, 2, 2, 1), Mentions(1, 0, 6, 1, 3, 0)])
+    assert figures == {"chair": 0.2, "cover": 0.3, "hal": 0.5, "cog": 0.2}
+    assert mention_figures([Mentions(0, 0, 0, 0, 0, 0)]) == dict.fromkeys(("chair", "cover", "hal", "cog"), 0.0)
+
+
+def test_a_description_is_right_when_it_names_nothing_wrong() -> None:
+    question = Question(index="1", text="Describe.", answers=SCENE.present, pictures=(), objects=SCENE)
+    assert score_reply("A man with a boat", question, "objects").score == 0.0
+    right = score_reply("A man.", question, "objects")
+    assert (right.score, right.mentions) == (1.0, Mentions(1, 0, 4, 1, 2, 0))
+    with pytest.raises(SettingError, match="needs lists of objects"):
+        scorer_of(Question(index="1", text="Describe.", answers=("x",), pictures=()), "exact", "objects")

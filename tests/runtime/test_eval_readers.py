@@ -221,6 +221,7 @@ def test_amber_joins_questions_with_annotations(tmp_path: Path) -> None:
     write_picture(tmp_path / "image" / "AMBER_1.jpg")
     asked = [{"id": 1, "image": "AMBER_1.jpg", "query": "Describe this image."}]
     asked += [{"id": 2, "image": "AMBER_1.jpg", "query": "Is there direct contact between the person and grass?"}]
+    asked += [{"id": 3, "image": "AMBER_1.jpg", "query": "Is there a dog?"}]
     path = write_json(tmp_path / "data" / "query" / "query_all.json", asked)
     with pytest.raises(TaskError, match=r"annotations\.json"):
         read_task(path)
@@ -230,7 +231,19 @@ def test_amber_joins_questions_with_annotations(tmp_path: Path) -> None:
     task = read_task(path)
     assert (task.layout, task.scorer) == ("amber", "yes_no")
     assert [(q.index, q.answers, q.category) for q in task.questions] == [("2", ("yes",), "relation")]
-    assert task.broken[0].index == "1"
+    assert [(row.index, row.reason.split(",")[0]) for row in task.broken] == [
+        ("1", "asks for a description"),
+        ("3", "has no entry in annotations.json"),
+    ]
+    write_json(tmp_path / "data" / "relation.json", {"grass": ["ground"], "sea": ["water"]})
+    (tmp_path / "data" / "safe_words.txt").write_text("Line\nsign")
+    described = read_task(path).questions[0]
+    assert (described.scorer, described.answers) == ("objects", ("grass",))
+    assert described.objects is not None
+    assert (described.objects.expected, described.objects.ignored) == (("sea",), {"line", "sign"})
+    (tmp_path / "data" / "annotations.json").write_text("[{}]")
+    with pytest.raises(TaskError, match="cannot be read"):
+        read_task(path)
 
 
 def test_mme_realworld_json(tmp_path: Path) -> None:

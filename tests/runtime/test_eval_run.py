@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from eval_files import base64_picture, mme_rows, write_tsv
+from eval_files import base64_picture, mme_rows, write_json, write_picture, write_tsv
 from PIL.Image import Image
 
 from edge_mllm.errors import ContextOverflowError, EngineError, ResultError
@@ -144,6 +144,38 @@ def test_mme_figures_and_totals(tmp_path: Path) -> None:
     )
     assert summary["mme"] == {"perception": 200.0 + 9 * 50.0}  # no cognition subtask is there, so no cognition total
     assert summary["overall"]["group_score"] == pytest.approx(0.1)
+
+
+def test_descriptions_and_questions_of_one_file(tmp_path: Path) -> None:
+    write_picture(tmp_path / "image" / "AMBER_1.jpg", "blue")
+    asked = [{"id": 1, "image": "AMBER_1.jpg", "query": "Describe this image."}]
+    asked += [{"id": 2, "image": "AMBER_1.jpg", "query": "Is there a dog?"}]
+    write_json(tmp_path / "query" / "query_all.json", asked)
+    truths = [{"id": 1, "type": "generative", "truth": ["grass"], "hallu": ["sea"]}]
+    write_json(tmp_path / "annotations.json", [*truths, {"id": 2, "type": "existence", "truth": "no"}])
+    write_json(tmp_path / "relation.json", {"grass": ["ground"], "sea": [], "sun": []})
+
+    class Describing(Counting):
+        def answer(self, question: str, images: Sequence[Image], max_new_tokens: int) -> Reply:
+            if "Describe" in question:
+                return Reply(text="The sun over the sea and the ground.")
+            return super().answer(question, images, max_new_tokens)
+
+    out = tmp_path / "out"
+    task = read_task(tmp_path / "query" / "query_all.json", tmp_path / "image")
+    summary = summarise(run_task(task, Describing(), RunSettings(), out))
+    assert summary["overall"]["score"] == 0.5
+    figures = summary["categories"]["generative"]
+    assert {name: round(figures[name], 3) for name in ("chair", "cover", "hal", "cog")} == {
+        "chair": 0.667,
+        "cover": 1.0,
+        "hal": 1.0,
+        "cog": 1.0,
+    }
+    assert "chair" not in summary["categories"]["existence"] and summary["categories"]["existence"]["f1_no"] == 1.0
+    assert summary == summarise(read_results(out / RESULTS))
+    write_report(summary, out)
+    assert "chair" in (out / "report.md").read_text() and ",chair," in (out / "report.csv").read_text()
 
 
 def test_reports_in_three_forms(mme: Path, tmp_path: Path) -> None:

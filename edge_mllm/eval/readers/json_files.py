@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm.errors import TaskError
 from edge_mllm.eval.fingerprint import file_sha256
+from edge_mllm.eval.readers.annotations import QUERIES, join_annotations
 from edge_mllm.eval.readers.rows import Row, RowFile
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ def read_json(path: Path) -> RowFile:
     text = path.read_text(encoding="utf-8-sig")
     records = _json_lines(path, text) if path.suffix.lower() == ".jsonl" else _json_records(path, text)
     rows = [_row(number, record) for number, record in enumerate(records, 1)]
-    annotations = _truths(path)
-    if annotations:
-        rows = [_with_truth(row, annotations) for row in rows]
+    if path.name.startswith(QUERIES):
+        rows = join_annotations(path, rows)
     columns = frozenset(name for row in rows for name in row.values)
     return RowFile(name=path.stem, root=path.parent, sha256=file_sha256(path), columns=columns, rows=tuple(rows))
 
@@ -91,22 +91,3 @@ def _json_records(path: Path, text: str) -> list[Any]:
     if not isinstance(data, list) or not data:
         raise TaskError(path, f"it holds no list of questions (looked for one, and for {', '.join(CONTAINERS)})")
     return data
-
-
-def _truths(path: Path) -> dict[str, dict[str, Any]]:
-    """AMBER keeps questions (query_*.json) and truths (annotations.json, one folder up) apart."""
-    if not path.name.startswith("query_"):
-        return {}
-    for folder in (path.parent, path.parent.parent):
-        file = folder / "annotations.json"
-        if file.exists():
-            return {str(entry["id"]): entry for entry in json.loads(file.read_text(encoding="utf-8"))}
-    raise TaskError(path, "its answers are in 'annotations.json', which is neither beside it nor one folder up")
-
-
-def _with_truth(row: Row, truths: dict[str, dict[str, Any]]) -> Row:
-    truth = truths.get(str(row.values.get("id")), {})
-    if not isinstance(truth.get("truth"), str):
-        reason = "is not a yes/no question (word lists of descriptions need a tagger; not supported)"
-        return Row(number=row.number, values=row.values, problem=reason)
-    return Row(number=row.number, values=dict(row.values) | {"truth": truth["truth"], "type": truth["type"]})

@@ -132,7 +132,7 @@ LAYOUTS = (
     ),
     Layout(
         name="amber",
-        source="https://github.com/junyangwang0410/AMBER (query_discriminative*.json with annotations.json)",
+        source="https://github.com/junyangwang0410/AMBER (query_*.json, annotations.json, relation.json)",
         needs=frozenset({"query", "truth", "image"}),
         index=("id",),
         question=("query",),

@@ -82,6 +82,7 @@ def _question(index: str, row: Row, layout: Layout, roots: list[Path]) -> Questi
         group=_group(index, row, layout, bool(options)),
         scorer=_row_scorer(category, row.values, layout, bool(options)),
         precision=_precision(row.values),
+        objects=row.objects,
     )
 
 
@@ -219,6 +220,8 @@ def _group(index: str, row: Row, layout: Layout, has_options: bool) -> str:
 def _row_scorer(category: str, values: Mapping[str, Any], layout: Layout, has_options: bool) -> str:
     if has_options:
         return ""
+    if layout.scorer == "yes_no" and isinstance(values.get("truth"), list):
+        return "objects"
     if category == FORMULAS or values.get("dataset_name") == "HME100k":
         return "contains_formula"
     if layout.scorer == "number" and values.get("answer_type") not in ("integer", "float"):

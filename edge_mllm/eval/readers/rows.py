@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edge_mllm.eval.objects import ObjectWords
     from edge_mllm.eval.pictures import Picture
 
 
@@ -23,6 +24,8 @@ class Row:
     """Pictures held in the file itself, by column."""
     same_picture: str = ""
     """Equal for rows that share a picture; empty where the reader cannot tell."""
+    objects: ObjectWords | None = None
+    """What a description of the row's picture is held against."""
     problem: str = ""
     """Why the reader could not make sense of the row."""
 
