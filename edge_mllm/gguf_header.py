@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +19,15 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 """Type of a value -> its struct code."""
 _BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 6: (32, 22), 8: (32, 34), 12: (256, 144), 14: (256, 210), 30: (1, 2)}
 """Common tensor types -> values and bytes of a block: F32, F16, Q4_0, Q5_0, Q8_0, Q4_K, Q6_K, BF16."""
+_NAMES = (
+    *("F32", "F16", "Q4_0", "Q4_1", "", "", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+    *("Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32"),
+    *("I64", "F64", "IQ1_M", "BF16"),
+)
+"""Tensor types, each at its number (ggml_type in ggml.h)."""
 _STRING, _ARRAY, _ALIGNMENT = 8, 9, 32
+_SHOWN = 0.0005
+"""Smallest share of the weights that is worth a word."""
 _MOST = 1 << 24
 """More entries, or longer strings, are no sane file."""
 
@@ -35,6 +45,11 @@ class GGUFTensor:
     """Value of ggml's enum ggml_type."""
     offset: int
     """Where its data begin in the file."""
+
+    @property
+    def type(self) -> str:
+        """ggml's name of the type its values have, or its number."""
+        return _NAMES[self.kind] if self.kind < len(_NAMES) else f"type {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,17 @@ def read_gguf(path: Path) -> GGUFHeader:
             return _read(stream, path.stat().st_size)
     except (struct.error, ValueError, KeyError, OSError, RecursionError, ArithmeticError) as error:
         raise BundleError(path, f"it is not a GGUF file that can be read ({error})") from error
+
+
+def stored_as(tensors: Sequence[GGUFTensor]) -> str:
+    """True bits per weight, and the types with their shares of all weights, the largest first."""
+    weights: Counter[str] = Counter()
+    for tensor in tensors:
+        weights[tensor.type] += math.prod(tensor.shape)
+    bits = 8 * sum(tensor.bytes for tensor in tensors) / max(weights.total(), 1)
+    shares = [(kind, count / weights.total()) for kind, count in weights.most_common() if count]
+    shown = ", ".join(f"{kind} {share:.1%}" for kind, share in shares if share >= _SHOWN)
+    return f"{bits:.2f} bits per weight: {shown}"
 
 
 def decode_bytes(path: Path) -> int:

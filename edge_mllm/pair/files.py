@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.errors import BundleError, ModelNotFoundError
-from edge_mllm.gguf_header import GGUFHeader, read_gguf
+from edge_mllm.gguf_header import GGUFHeader, read_gguf, stored_as
 
 _TOKENS, _TEMPLATE, _CLIP = "tokenizer.ggml.tokens", "tokenizer.chat_template", "clip"
 _LARGEST = 1 << 24
@@ -67,6 +67,7 @@ def read_pair(model: Path, mmproj: Path | None) -> PairFiles:
         "architecture": kind,
         "decoder": f"{decoder.n_layer} layers, width {decoder.n_embd}, {decoder.n_vocab} tokens known, "
         f"context {decoder.context_length}",
+        "decoder's weights": stored_as(header.tensors),
     }
     if mmproj is not None:
         facts |= _check_tower(mmproj)
@@ -117,4 +118,7 @@ def _check_tower(file: Path) -> dict[str, str]:
     projector = header.metadata.get("clip.vision.projector_type", header.metadata.get("clip.projector_type", "unknown"))
     if header.metadata.get("clip.has_vision_encoder") is not True:
         raise BundleError(file, f"it has no vision encoder (projector '{projector}'), so it takes no pictures")
-    return {"tower": f"{file.name}, projector {projector}, pictures cut by libmtmd"}
+    return {
+        "tower": f"{file.name}, projector {projector}, pictures cut by libmtmd",
+        "tower's weights": stored_as(header.tensors),
+    }

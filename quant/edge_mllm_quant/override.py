@@ -23,6 +23,10 @@ VISION_FLOAT = "fp32"
 """Weights of the int8 tower that stay as they are."""
 TABLE_TYPES = ("float16", "float32")
 """Types of the ONNX decoder's embedding table."""
+NBITS_TYPES = ("int4", "int8")
+"""Types of the ONNX decoder's output head."""
+_MIXED, _LAST = "matmul_mixed_precision", "last_matmul"
+"""onnxruntime-genai's option for exceptions, and its name of the head."""
 HEAD, EMBEDDINGS, PROJECTOR = "head", "embeddings", "projector"
 PROJECTOR_PATTERNS = ("*projector*", "*projection*", "*connector*", "*merger*", "*mlp1*")
 """How modules between a tower and a language model are called."""
@@ -56,7 +60,7 @@ def parse_override(text: str) -> Override:
     target, found, kind = (part.strip() for part in text.partition("="))
     if not (target and found and kind):
         raise OverrideError(text, "write TARGET=TYPE, for example head=q4_0 or 'blk.*.ffn_down=q8_0'")
-    known = (*GGUF_TYPES, VISION_FLOAT, *TABLE_TYPES)
+    known = (*GGUF_TYPES, VISION_FLOAT, *TABLE_TYPES, *NBITS_TYPES)
     if kind not in known:
         raise OverrideError(text, f"there is no type '{kind}'; known: {', '.join(known)}")
     return Override(target, kind)
@@ -86,12 +90,15 @@ def _component(override: Override) -> Component:
 
 def _changed(recipe: Recipe, override: Override) -> Recipe:
     noted = replace(recipe, overrides=(*recipe.overrides, str(override)))
-    if recipe.component == "onnx":
-        if override.target != EMBEDDINGS:
-            raise OverrideError(str(override), "in the ONNX decoder only the embeddings can have another type")
+    if recipe.component == "onnx" and override.target == EMBEDDINGS and override.type in TABLE_TYPES:
         return replace(noted, embeddings=cast(Literal["float16", "float32"], override.type))
+    if recipe.component == "onnx" and not (override.target == HEAD and override.type in NBITS_TYPES):
+        known = f"embeddings={' or '.join(TABLE_TYPES)} and head={' or '.join(NBITS_TYPES)}"
+        raise OverrideError(str(override), f"the ONNX decoder knows {known}")
     if recipe.bits >= 16:
         raise OverrideError(str(override), f"{recipe.name} keeps everything in floats; choose a smaller recipe")
+    if recipe.component == "onnx":
+        return replace(noted, builder_options=_with_head(recipe.builder_options, override.type))
     if recipe.component == "vision":
         patterns = PROJECTOR_PATTERNS if override.target == PROJECTOR else (override.target,)
         return replace(noted, keep_float=(*recipe.keep_float, patterns))
@@ -100,6 +107,11 @@ def _changed(recipe: Recipe, override: Override) -> Recipe:
     if override.target == EMBEDDINGS:
         return replace(noted, embedding_type=override.type)
     return replace(noted, tensors=(*recipe.tensors, (tensor_expression(override.target), override.type)))
+
+
+def _with_head(options: Mapping[str, str], kind: str) -> dict[str, str]:
+    placed = dict(entry.split(":") for entry in options.get(_MIXED, "").split(",") if entry) | {_LAST: kind}
+    return {**options, _MIXED: ",".join(f"{group}:{name}" for group, name in placed.items())}
 
 
 def tensor_expression(pattern: str) -> str:

@@ -183,6 +183,7 @@ def test_the_command_line(pair: tuple[Path, Path]) -> None:
     assert found["text"].strip() == "Coffee $4.60" and found["usage"]["image_tokens"] == 180
     shown = CliRunner().invoke(app, ["inspect", str(pair[0]), "--mmproj", str(pair[1])])
     assert shown.exit_code == 0 and "projector idefics3" in shown.stdout and "width 256" in shown.stdout
+    assert "bits per weight: " in shown.stdout
     hint = CliRunner().invoke(app, ["inspect", str(pair[0])])
     assert "none without --mmproj FILE; mmproj.gguf lies beside it" in " ".join(hint.stdout.split())
     refused = CliRunner().invoke(app, ["chat", *files, "--chat-file", "x.chat"], input="hi\n")

@@ -35,6 +35,16 @@ def test_the_type_says_which_part_an_exception_is_for() -> None:
     assert not re.search(expression, "blk.3.ffn_down_exps.weight")
 
 
+def test_the_onnx_head_has_a_type_of_its_own() -> None:
+    recipe = _applied("head=int8")["onnx"]
+    assert recipe.builder_options["matmul_mixed_precision"] == "last_matmul:int8" and recipe.overrides == ("head=int8",)
+    mixed = _applied("head=int4", onnx="int4_mixed")["onnx"]
+    assert mixed.builder_options["matmul_mixed_precision"] == "last_matmul:int4,mixed_layers:int8"
+    assert "matmul_mixed_precision" not in find_recipe("onnx").builder_options
+    with pytest.raises(OverrideError, match="keeps everything in floats"):
+        _applied("head=int8", onnx="f32")
+
+
 def test_a_pattern_is_no_regular_expression() -> None:
     assert re.search(tensor_expression("a.b?"), "a.bc.weight")
     assert not re.search(tensor_expression("a.b?"), "axbc.weight")
@@ -47,7 +57,9 @@ def test_a_pattern_is_no_regular_expression() -> None:
         ("head", "write TARGET=TYPE"),
         ("=q4_0", "write TARGET=TYPE"),
         ("head=q9", r"no type 'q9'; known: f32, .*iq4_nl.*fp32"),
-        ("head=float16", "only the embeddings"),
+        ("head=float16", "knows embeddings=float16 or float32 and head=int4 or int8"),
+        ("embeddings=int8", "knows embeddings=float16 or float32"),
+        ("*.down_proj=int8", "knows embeddings"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(text: str, reason: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_mllm.errors import BundleError
-from edge_mllm.gguf_header import decode_bytes, read_tensors
+from edge_mllm.gguf_header import _NAMES, decode_bytes, read_tensors, stored_as
 
 gguf = pytest.importorskip("gguf")
 
@@ -53,6 +53,15 @@ def test_the_embedding_counts_only_as_a_head(tmp_path: Path) -> None:
     tied = decode_bytes(write(tmp_path / "tied.gguf", tied=True))
     assert untied == 4 * 64 * (128 + 24)
     assert tied == 4 * 64 * 128 + 2 * 64 * 24
+
+
+def test_types_have_the_names_of_ggml(tmp_path: Path) -> None:
+    known = {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
+    assert {number: name for number, name in enumerate(_NAMES) if name} == {
+        number: name for number, name in known.items() if number < len(_NAMES)
+    }
+    text = stored_as(read_tensors(write(tmp_path / "tied.gguf", tied=True)))
+    assert text == f"{(32 * 128 + 16 * 24) / (128 + 24):.2f} bits per weight: F32 84.2%, F16 15.8%"
 
 
 @pytest.mark.parametrize("data", [b"", b"GGUF", b"PK\3\4" + b"\0" * 60, b"GGUF" + b"\xff" * 60])
