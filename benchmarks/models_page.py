@@ -9,13 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.tile_plan import plan_tiles
-from edge_mllm_export.families import FAMILIES, find_family
-from edge_mllm_export.shapes import PREFIX, SHAPES
-from edge_mllm_export.source_facts import configuration
-from edge_mllm_quant.recipe import RECIPES
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page_tables import table  # noqa: E402
+from benchmarks.quantisation_page import auto, calibration_cost, quantisation  # noqa: E402
+from edge_mllm.tile_plan import plan_tiles  # noqa: E402
+from edge_mllm_export.families import FAMILIES, find_family  # noqa: E402
+from edge_mllm_export.shapes import PREFIX, SHAPES  # noqa: E402
+from edge_mllm_export.source_facts import configuration  # noqa: E402
+from edge_mllm_quant.recipe import RECIPES  # noqa: E402
+
 PAGE = ROOT / "models.md"
 RESULTS = ROOT / "benchmarks" / "results"
 STARTER = ROOT / "starter" / "results"
@@ -34,7 +38,9 @@ def page() -> str:
         shapes(),
         peers(),
         starter(),
-        quantisation(),
+        quantisation(RESULTS),
+        auto(RESULTS),
+        calibration_cost(RESULTS),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -186,52 +192,6 @@ def starter() -> str:
         "Licence: Apache-2.0."
     )
     return f"## The starter\n\n{table(head, rows)}\n\n{note}"
-
-
-def quantisation() -> str:
-    """What the starter's 4-bit decoders lose, with every way of calibration, and what its bundles answer."""
-    file = RESULTS / "quantisation.json"
-    if not file.exists():
-        return ""
-    found = json.loads(file.read_text())
-    rows = [
-        [
-            recipe,
-            way,
-            f"{entry['bytes'] / 1e6:.2f}" if "bytes" in entry else "",
-            f"{entry['kl']:.5f}",
-            interval(entry.get("share_of_none"), "{:.2f}"),
-        ]
-        for recipe, ways in {**found["decoders"], "tower": found["vision"]}.items()
-        for way, entry in ways.items()
-    ]
-    answered = [
-        [name, f"{100 * entry['right']:.1f}", interval(entry.get("points"), "{:+.1f}")]
-        for name, entry in found["answers"].items()
-    ]
-    first = table(["recipe", "way", "MB", "KL divergence", "share of none (95 % interval)"], rows)
-    second = table(["bundle", "right (%)", "points against bf16 (95 % interval)"], answered)
-    note = (
-        f"The starter over {found['pages']} held-out pages: divergence from the checkpoint's own answers through the "
-        f"picture at {found['positions']} positions, and exact answers; paired bootstrap; {found['date'][:10]}, commit "
-        f"{found['machine']['commit']}. `ours` is what `edge-mllm export` does; `none` is plain "
-        "rounding, for the tower float32."
-    )
-    return f"## What quantisation costs\n\n{first}\n\n{second}\n\n{note}"
-
-
-def interval(measured: dict[str, Any] | None, form: str) -> str:
-    """A value with its interval."""
-    if measured is None:
-        return ""
-    low, high = measured["interval_95"]
-    return f"{form.format(measured['value'])} ({form.format(low)} to {form.format(high)})"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
