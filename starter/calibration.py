@@ -1,8 +1,9 @@
-"""Write the calibration set that ships with the exporter: a few training-side pages with one question each.
+"""Write the pages that ship with the exporter: some to calibrate with, one question each, and some to measure with.
 
     python -m starter.calibration
 
-Fonts, words and seeds are those of training; no page of the evaluation is among them.
+Fonts, words and seeds are those of training; no page of the evaluation is among them. Pages to measure with carry all
+their questions.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from pathlib import Path
 
 from . import layouts
 
-TARGET = Path(__file__).parent.parent / "export" / "edge_mllm_export" / "calibration_pages"
-FIRST_SEED = 800_000
-PAGES = 48
+EXPORTER = Path(__file__).parent.parent / "export" / "edge_mllm_export"
+FIRST_SEED, PAGES = 800_000, 48
+MEASURING_SEED, MEASURING_PAGES = 820_000, 64
 QUALITY = 85
 
 
 def main() -> None:
-    """Draw the pages and their list of questions."""
-    TARGET.mkdir(parents=True, exist_ok=True)
-    for old in TARGET.iterdir():
+    """Draw the pages and their lists of questions."""
+    write(EXPORTER / "calibration_pages", FIRST_SEED, PAGES, every_question=False)
+    write(EXPORTER / "measuring_pages", MEASURING_SEED, MEASURING_PAGES, every_question=True)
+
+
+def write(target: Path, first_seed: int, pages: int, *, every_question: bool) -> None:
+    """Write one set in place of an older one."""
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.iterdir():
         old.unlink()
     lines = []
-    for number in range(PAGES):
-        page = layouts.make_page(FIRST_SEED + number, heldout=False)
-        question = random.Random(number).choice(page.questions)
+    for number in range(pages):
+        page = layouts.make_page(first_seed + number, heldout=False)
+        asked = page.questions if every_question else (random.Random(number).choice(page.questions),)
         name = f"page{number:02}.jpg"
-        page.image.save(TARGET / name, "JPEG", quality=QUALITY, optimize=True)
-        lines.append(f"{name}\t{question.text}\n")
-    (TARGET / "questions.txt").write_text("".join(lines), encoding="utf-8")
+        page.image.save(target / name, "JPEG", quality=QUALITY, optimize=True)
+        lines += [f"{name}\t{question.text}\n" for question in asked]
+    (target / "questions.txt").write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 SHIPPED = Path(__file__).with_name("calibration_pages")
 """Pages of the starter's generator, in its training fonts; no page that it is evaluated on."""
+MEASURING = Path(__file__).with_name("measuring_pages")
+"""More such pages, all questions about each: what losses are measured on."""
 QUESTIONS = "questions.txt"
 DEFAULT_QUESTIONS = ("What does it say?", "Describe this picture.", "What do you see here?")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SECOND_QUESTION = "What does it say?"
+"""Asked about measuring pictures of the user's, beside the question they have."""
 NEW_TOKENS = 32
 """Longest answer; the checkpoint writes it itself, so no answers need to be given."""
 MOST_POSITIONS = 6144
@@ -100,7 +104,9 @@ def read_calibration(directory: Path | None = None) -> tuple[Probe, ...]:
     pictures = sorted(path for path in place.iterdir() if path.suffix.lower() in PICTURES)
     if not pictures:
         raise CalibrationError(place, f"it holds no picture ({', '.join(PICTURES)})")
-    return tuple(Probe(question, (_read_picture(path),)) for path, question in _pairs(place, pictures))
+    pairs = _pairs(place, pictures)
+    read = {path: (_read_picture(path),) for path in dict.fromkeys(path for path, _ in pairs)}
+    return tuple(Probe(question, read[path]) for path, question in pairs)
 
 
 @dataclass(frozen=True)
@@ -112,11 +118,31 @@ class Split:
 
 
 def split_probes(directory: Path | None = None) -> Split:
-    """Two of three prompts to calibrate with, the third to measure with; one or two do for both."""
-    probes = read_calibration(directory)
-    if len(probes) < 3:
-        return Split(probes, probes)
-    return Split(tuple(probe for number, probe in enumerate(probes) if number % 3 != 2), probes[2::3])
+    """Those to calibrate with and those to measure with.
+
+    Pages that ship are two sets. Of the user's pictures two of three are calibrated with; the third is measured with,
+    with a second question each. One or two pictures do for both.
+    """
+    if directory is None:
+        return Split(read_calibration(), read_calibration(MEASURING))
+    groups = by_picture(read_calibration(directory))
+    held = groups if len(groups) < 3 else groups[2::3]
+    kept = groups if len(groups) < 3 else [group for number, group in enumerate(groups) if number % 3 != 2]
+    measure = [probe for group in held for probe in (*group, *_second(group))]
+    return Split(tuple(probe for group in kept for probe in group), tuple(measure))
+
+
+def by_picture(probes: Sequence[Probe]) -> list[list[Probe]]:
+    """Prompts in groups that share their pictures, in order."""
+    groups: dict[int, list[Probe]] = {}
+    for probe in probes:
+        groups.setdefault(id(probe.pictures), []).append(probe)
+    return [*groups.values()]
+
+
+def _second(group: Sequence[Probe]) -> list[Probe]:
+    asked = any(probe.prompt == SECOND_QUESTION for probe in group)
+    return [] if asked else [Probe(SECOND_QUESTION, group[0].pictures)]
 
 
 def _pairs(place: Path, pictures: Sequence[Path]) -> list[tuple[Path, str]]:

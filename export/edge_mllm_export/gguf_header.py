@@ -55,6 +55,13 @@ class GgufHeader:
     types: dict[str, int | tuple[int, int]]
     """Key -> GGUF value type; (9, element type) for arrays."""
     tensors: dict[str, TensorEntry]
+    table: int
+    """First byte of the list of tensors: where the metadata ends."""
+
+    @property
+    def alignment(self) -> int:
+        """Bytes; every tensor begins at a multiple of it."""
+        return _alignment(self.metadata)
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -75,6 +82,10 @@ def read_header(path: Path) -> GgufHeader:
                 raise GgufError(path.name, f"its header is damaged ({error})") from error
 
 
+def _alignment(metadata: dict[str, Any]) -> int:
+    return int(metadata.get("general.alignment", 32))
+
+
 class _Cursor:
     """Reads one value after the other."""
 
@@ -90,11 +101,10 @@ class _Cursor:
             key = self._string()
             kind = self._take("I")[0]
             types[key], metadata[key] = self._value(kind)
-        entries = [self._entry() for _ in range(tensor_count)]
-        alignment = metadata.get("general.alignment", 32)
-        start = -(-self._at // alignment) * alignment
+        table, entries = self._at, [self._entry() for _ in range(tensor_count)]
+        start = -(-self._at // _alignment(metadata)) * _alignment(metadata)
         tensors = {name: TensorEntry(shape, dtype, start + offset) for name, shape, dtype, offset in entries}
-        return GgufHeader(metadata, types, tensors)
+        return GgufHeader(metadata, types, tensors, table)
 
     def _take(self, codes: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + codes, self._view, self._at)

@@ -1,73 +1,38 @@
-"""``--quant auto``: what each component loses at each precision is measured, and the cheapest mixture is taken.
+"""``--quant auto``: what each component loses at each precision is measured, and the best mixture is taken.
 
 Decoders are measured on the checkpoint's own visual embeddings, towers through a decoder of 8 bits; what a tower costs
 is the difference to that decoder's own loss. Parts of a GGUF decoder are measured one at a time against 8 bits
-everywhere; the best mixtures by the sum are then made and measured whole, beside every fixed recipe, so nothing is
-chosen that was not measured.
+everywhere; the best mixtures by the sum are then put together and measured whole, beside every fixed recipe, so nothing
+is chosen that was not measured.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm_export.sweep_choice import Measured, choose
+from edge_mllm_export.sweep_gguf import BASE, TYPES, Donors, Variant, mixed_recipe
 from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_quant.mixture import Choice, Mixture, combine, front, pick, spread
-from edge_mllm_quant.override import Override, apply_overrides, tensor_expression
+from edge_mllm_quant.mixture import Choice, Mixture, combine, front, spread
 from edge_mllm_quant.recipe import Component, Recipe, find_recipe
 
 if TYPE_CHECKING:
     from edge_mllm_export.options import ExportOptions
     from edge_mllm_export.parts import Job
-    from edge_mllm_export.sweep_ground import Ground
+    from edge_mllm_export.sweep_ground import Ground, Losses
 
 Announce = Callable[[str], None]
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "head": ("head",),
-    "embeddings": ("embeddings",),
-    "attention": ("blk.*.attn_q", "blk.*.attn_k", "blk.*.attn_v", "blk.*.attn_output"),
-    "feed-forward up": ("blk.*.ffn_up", "blk.*.ffn_gate"),
-    "feed-forward down": ("blk.*.ffn_down",),
-}
-"""Parts of a GGUF decoder -> targets of ``--override``."""
-TYPES = ("q4_0", "iq4_nl", "q4_k", "q5_0", "q6_k", "q8_0")
 FIXED: Mapping[Component, tuple[str, ...]] = {
     "gguf": ("q4_0", "iq4_nl", "q4_k_m", "q8_0"),
     "onnx": ("int4_b32", "int4_mixed", "int8_b32"),
     "vision": ("fp16", "int8", "int4"),
 }
-BASE = "q8_0"
-_MIXED_BITS = 5.5
-"""Nominal; few enough to be calibrated, too many to be called 4-bit."""
-_MIXTURES = 8
-"""Mixtures of a GGUF decoder that are made and measured."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One way of storing one component, made and measured."""
-
-    component: Component
-    recipe: Recipe
-    bytes: int
-    loss: float
-    """Nats per token."""
-    cosine: float | None = None
-    """Of visual tokens, towers only."""
-
-    @property
-    def label(self) -> str:
-        """The recipe's name with its exceptions."""
-        return " ".join([self.recipe.name, *self.recipe.overrides])
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """For the report."""
-        fields = {"component": self.component, "name": self.label, "bytes": self.bytes, "loss": self.loss}
-        return fields if self.cosine is None else {**fields, "cosine": self.cosine}
+_MIXTURES = 12
+"""Mixtures of a GGUF decoder that are put together and measured, from the smallest to the largest; some more are
+measured that come near the size asked for."""
 
 
 @dataclass(frozen=True)
@@ -101,56 +66,21 @@ def sweep(job: Job, ground: Ground, options: ExportOptions, announce: Announce) 
     """
     maker = _Maker(job, ground)
     announce("measuring vision towers")
-    found = list(maker.towers(FIXED["vision"] if options.vision is None else (options.vision,)))
-    parts: list[dict[str, Any]] = []
-    for engine in [name for name in ("onnx", "gguf") if name in job.recipes]:
-        announce(f"measuring {engine} decoders")
-        found += [maker.decoder(engine, find_recipe(engine, name)) for name in FIXED[engine]]
-        if engine == "gguf":
-            parts, mixtures = maker.parts()
-            found += [maker.decoder("gguf", recipe) for recipe in mixtures]
+    towers = list(maker.towers(FIXED["vision"] if options.vision is None else (options.vision,)))
+    found, parts = [*towers], list[dict[str, Any]]()
+    if "onnx" in job.recipes:
+        announce("measuring onnx decoders")
+        found += [maker.onnx(find_recipe("onnx", name)) for name in FIXED["onnx"]]
+    if "gguf" in job.recipes:
+        announce("measuring gguf decoders")
+        found += [maker.gguf(find_recipe("gguf", name)) for name in FIXED["gguf"]]
+        announce("measuring parts of the gguf decoder")
+        parts, mixtures = maker.parts([] if options.max_size is None else [options.max_size - t.bytes for t in towers])
+        announce("measuring mixtures of the gguf decoder")
+        found += [maker.mixture(types) for types in mixtures]
     chosen = choose(found, options.max_size, options.max_loss)
     shutil.rmtree(maker.place)
     return Sweep(tuple(found), tuple(parts), chosen, len(ground.prepared), ground.positions)
-
-
-def choose(found: Sequence[Measured], max_bytes: int | None, max_loss: float | None) -> dict[Component, Measured]:
-    """One tower and one decoder per engine; the limits hold for what an engine loads: its decoder and the tower.
-
-    Raises:
-        MixtureError: Nothing stays within them.
-    """
-    known = {f"{item.component} {item.label}": item for item in found}
-    by_part: dict[Component, list[Choice]] = {}
-    for key, item in known.items():
-        by_part.setdefault(item.component, []).append(Choice(key, item.bytes, item.loss))
-    engines: list[Component] = [part for part in by_part if part != "vision"]
-    best: Mixture[Component] | None = None
-    for tower in by_part["vision"]:
-        try:
-            picked = [
-                pick(combine({"vision": [tower], engine: by_part[engine]}), max_bytes=max_bytes, max_loss=max_loss)
-                for engine in engines
-            ]
-        except ValueError:
-            continue
-        whole: Mixture[Component] = Mixture(
-            {part: item for mixture in picked for part, item in mixture.choices.items()}
-        )
-        if best is None or _order(whole, max_loss) < _order(best, max_loss):
-            best = whole
-    if best is None:  # the reason, for the engine that asks for most
-        for engine in engines:
-            everything = combine({"vision": by_part["vision"], engine: by_part[engine]})
-            pick(everything, max_bytes=max_bytes, max_loss=max_loss)
-        raise AssertionError("every engine can be had alone, so the tower they need is one that both can have")
-    return {part: known[choice.name] for part, choice in best.choices.items()}
-
-
-def _order(mixture: Mixture[Component], max_loss: float | None) -> tuple[float, float]:
-    """Smaller first where the loss is limited, else of less loss first."""
-    pair = (float(mixture.bytes), mixture.loss)
-    return pair if max_loss is not None else pair[::-1]
 
 
 class _Maker:
@@ -160,6 +90,7 @@ class _Maker:
         self.job, self.ground = job, ground
         self.place = job.work / "sweep"
         self.text = write_text_checkpoint(job.checkpoint, job.family, self.place / "text")
+        self.donors = Donors(self.text, self.place, job.moments)
 
     def towers(self, names: Sequence[str]) -> Iterator[Measured]:
         """Towers, by what they add to the loss of the carrying decoder."""
@@ -173,34 +104,32 @@ class _Maker:
             )
             visual = self.ground.embeddings(out)
             size = sum(path.stat().st_size for path in written.files)
-            loss = max(0.0, self._carried(visual) - base)
-            yield Measured("vision", recipe, size, loss, self.ground.cosine(visual))
+            yield Measured("vision", recipe, size, self._carried(visual) - base, self.ground.cosine(visual))
 
-    def _carried(self, visual: Any) -> float:
+    def _carried(self, visual: Any) -> Losses:
         engine = self.ground.carrier.spec.engines[0]
         decoder = self.ground.carrier.decoder(engine, n_ctx=self.ground.n_ctx, exact=False)
-        return self.ground.loss(decoder, visual)
+        return self.ground.losses(decoder, visual)
 
-    def decoder(self, engine: Component, recipe: Recipe) -> Measured:
-        """One decoder, made, measured and deleted."""
-        size, loss = self._onnx(recipe) if engine == "onnx" else self._gguf(recipe)[:2]
-        return Measured(engine, recipe, size, loss)
+    def gguf(self, recipe: Recipe) -> Measured:
+        """One GGUF decoder, made, measured and deleted."""
+        made = self.donors.recipe(recipe)
+        return Measured("gguf", recipe, made.bytes, self._losses(made))
 
-    def _gguf(self, recipe: Recipe) -> tuple[int, float, dict[str, int]]:
+    def mixture(self, types: Mapping[str, str]) -> Measured:
+        """One that is put together: parts -> types."""
+        made = self.donors.mixture(types)
+        return Measured("gguf", mixed_recipe(types), made.bytes, self._losses(made))
+
+    def _losses(self, made: Variant) -> Losses:
         from edge_mllm.decoders.llama import LlamaDecoder
-        from edge_mllm_export.decoder_gguf import write_decoder_gguf
-        from edge_mllm_export.gguf_header import read_header
-        from edge_mllm_export.gguf_quantise import options_of
 
-        path = self.place / "variant.gguf"
-        write_decoder_gguf(self.text, path, recipe.base, name="x", options=options_of(recipe, self.job.moments))
-        loss = self.ground.loss(LlamaDecoder(path, self.ground.carrier.spec.decoder, self._settings()))
-        sizes = {name: entry.nbytes for name, entry in read_header(path).tensors.items()}
-        total = path.stat().st_size
-        path.unlink()
-        return total, loss, sizes
+        losses = self.ground.losses(LlamaDecoder(made.path, self.ground.carrier.spec.decoder, self._settings()))
+        made.path.unlink()
+        return losses
 
-    def _onnx(self, recipe: Recipe) -> tuple[int, float]:
+    def onnx(self, recipe: Recipe) -> Measured:
+        """One ONNX decoder, made, measured and deleted."""
         from edge_mllm.decoders.ort import OrtDecoder
         from edge_mllm_export.decoder_onnx import EMBEDDINGS, GRAPH, write_decoder_onnx
 
@@ -209,50 +138,45 @@ class _Maker:
         attention = self.ground.carrier.spec.decoder.image_attention
         report = write_decoder_onnx(self.text, out, recipe, moments=self.job.moments, image_attention=attention)
         decoder = OrtDecoder(out / GRAPH, out / EMBEDDINGS, self.ground.carrier.spec.decoder, self._settings())
-        loss = self.ground.loss(decoder)
+        losses = self.ground.losses(decoder)
         shutil.rmtree(out)
-        return report.bytes + report.embedding_bytes, loss
+        return Measured("onnx", recipe, report.bytes + report.embedding_bytes, losses)
 
     def _settings(self) -> Any:
         from edge_mllm.decoders.settings import DecoderSettings
 
         return DecoderSettings(threads=self.ground.threads, n_ctx=self.ground.n_ctx)
 
-    def parts(self) -> tuple[list[dict[str, Any]], list[Recipe]]:
-        """Each part of a GGUF decoder at each type, and the mixtures that promise most."""
-        _, base_loss, base = self._gguf(find_recipe("gguf", BASE))
-        choices: dict[str, list[Choice]] = {}
-        for group, mine in _present(base).items():
-            choices[group] = [Choice(BASE, sum(base[name] for name in mine), 0.0)]
-            for kind in TYPES:
-                if kind == BASE:
-                    continue
-                _, loss, sizes = self._gguf(mixed_recipe({group: kind}))
-                size = sum(sizes[name] for name in mine)
+    def parts(self, sizes: Sequence[int]) -> tuple[list[dict[str, Any]], list[Mapping[str, str]]]:
+        """Each part of a GGUF decoder at each type, and the mixtures that promise most.
+
+        Args:
+            sizes: Bytes that a whole decoder may have; the best mixture within each is among those returned.
+        """
+        base = self.donors.mixture({})
+        base_losses = self._losses(base)
+        parts, choices = self.donors.parts(), dict[str, list[Choice]]()
+        for group, mine in parts.items():
+            choices[group] = [Choice(BASE, sum(base.tensors[name] for name in mine), 0.0)]
+            for kind in (kind for kind in TYPES if kind != BASE):
+                made = self.donors.mixture({group: kind})
+                size = sum(made.tensors[name] for name in mine)
+                added = float((self._losses(made) - base_losses).sum())
                 if size < choices[group][0].bytes:
-                    choices[group].append(Choice(kind, size, max(0.0, loss - base_loss)))
+                    choices[group].append(Choice(kind, size, max(0.0, added)))
         rows = [
             {"part": group, "type": choice.name, "bytes": choice.bytes, "loss": choice.loss}
             for group, entries in choices.items()
             for choice in entries
         ]
-        best = spread(front(combine(choices)), _MIXTURES)
-        return rows, [mixed_recipe({part: item.name for part, item in mixture.choices.items()}) for mixture in best]
+        rest = base.bytes - sum(entries[0].bytes for entries in choices.values())
+        return rows, _promising(front(combine(choices)), [size - rest for size in sizes])
 
 
-def mixed_recipe(types: Mapping[str, str]) -> Recipe:
-    """A GGUF recipe of 8 bits with other types for some parts (keys of :data:`GROUPS`)."""
-    overrides = [Override(target, kind) for group, kind in types.items() for target in GROUPS[group] if kind != BASE]
-    recipe = replace(find_recipe("gguf", BASE), name="mixed", gguf_type=BASE, bits=_MIXED_BITS)
-    return apply_overrides({"gguf": recipe}, overrides)["gguf"]
-
-
-def _present(tensors: Mapping[str, int]) -> dict[str, list[str]]:
-    """The groups of this decoder -> its tensors. Without a head of its own, the embedding table is the head."""
-    head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
-    found = {"head": [head], "embeddings": [name for name in ("token_embd.weight",) if name != head]}
-    for group, targets in GROUPS.items():
-        if group not in found:
-            patterns = [tensor_expression(target) for target in targets]
-            found[group] = [name for name in tensors if any(re.search(pattern, name) for pattern in patterns)]
-    return {group: names for group, names in found.items() if names}
+def _promising(mixtures: Sequence[Mixture[str]], sizes: Sequence[int]) -> list[Mapping[str, str]]:
+    """Parts -> types of some mixtures along the front, and of the last within each size; not all parts in 8 bits."""
+    within = [[mixture for mixture in mixtures if mixture.bytes <= size] for size in sizes]
+    best = [*spread(mixtures, _MIXTURES), *(fitting[-1] for fitting in within if fitting)]
+    found = [{part: item.name for part, item in mixture.choices.items()} for mixture in best]
+    distinct = {tuple(types.items()): types for types in found}
+    return [types for types in distinct.values() if set(types.values()) != {BASE}]

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_mllm.cells import CellCache, picture_ends, prompt_keys
+from edge_mllm.decoders.protocol import Tokens
+from edge_mllm.splice import splice
 from edge_mllm_export.agreement import compare_embeddings, kl_divergence
-from edge_mllm_export.candidate import Candidate, Prepared, teacher_forced
+from edge_mllm_export.calibration import by_picture
+from edge_mllm_export.candidate import Candidate, Prepared
+from edge_mllm_export.inventory import text_shapes
 from edge_mllm_export.probes import Probe
-from edge_mllm_export.reference import Answer, Reference
+from edge_mllm_export.reference import Answer, Inputs, Reference
 
 if TYPE_CHECKING:
     from edge_mllm.decoders.protocol import Decoder, FloatArray
     from edge_mllm_export.options import ExportOptions
     from edge_mllm_export.parts import Job
+    from edge_mllm_export.sweep_choice import Losses
     from edge_mllm_export.task import Task
 
 NEW_TOKENS = 32
-MOST_POSITIONS = 8192
+MOST_POSITIONS = 65_536
 """Positions of prompts and answers after which no further prompt is added."""
-SECOND_QUESTION = "What does it say?"
+MOST_WORK = 3e12
+"""The same for larger models: positions times weights of the language model."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,9 @@ class Ground:
 
     carrier: Candidate
     prepared: tuple[Prepared, ...]
+    """Prompts about the same pictures follow each other and share them."""
     answers: tuple[Answer, ...]
+    """Without pixels."""
     threads: int
 
     @property
@@ -45,33 +56,56 @@ class Ground:
         """Cells that the longest prompt with its answer needs."""
         return max(len(answer.inputs.ids) + len(answer.tokens) for answer in self.answers) + 1
 
-    def loss(self, decoder: Decoder, visual: Sequence[FloatArray] | None = None) -> float:
-        """Mean KL divergence from the checkpoint in nats per token; the decoder is closed afterwards.
+    def losses(self, decoder: Decoder, visual: Sequence[FloatArray] | None = None) -> Losses:
+        """What every prompt adds to the mean KL divergence from the checkpoint, float64 [prompts], nats per token.
+
+        A picture's cells are kept for the next question about it. The decoder is closed afterwards.
 
         Args:
             decoder: Any engine's.
             visual: Visual embeddings of every prompt, float32 [visual tokens, n_embd]; None: the checkpoint's own.
         """
         shown = [answer.visual for answer in self.answers] if visual is None else visual
+        cells, sums = CellCache(decoder), list[float]()
         try:
-            parts = [
-                kl_divergence(answer.logits, teacher_forced(decoder, prepared, rows, answer.tokens))
-                for prepared, answer, rows in zip(self.prepared, self.answers, shown, strict=True)
-            ]
+            for prepared, answer, rows in zip(self.prepared, self.answers, shown, strict=True):
+                logits = _along(cells, prepared, rows, answer)
+                sums.append(float(kl_divergence(answer.logits, logits).sum()))
         finally:
             decoder.close()
-        return float(np.concatenate(parts).mean())
+        return np.array(sums) / self.positions
 
     def embeddings(self, tower: Path) -> list[FloatArray]:
         """What a tower makes of the pictures of every prompt."""
         made = self.carrier.other_tower(tower)
-        rows = [self.carrier.encode(item, made) for item in self.prepared]
+        rows: list[FloatArray] = []
+        for before, item in zip((None, *self.prepared), self.prepared, strict=False):
+            known = before is not None and before.pictures is item.pictures
+            rows.append(rows[-1] if known else self.carrier.encode(item, made))
         made.close()
         return rows
 
     def cosine(self, visual: Sequence[FloatArray]) -> float:
         """Mean cosine of visual tokens with the checkpoint's."""
         return compare_embeddings([answer.visual for answer in self.answers], visual).cosine_mean
+
+
+def _along(cells: CellCache, prepared: Prepared, visual: FloatArray, answer: Answer) -> FloatArray:
+    """Logits float32 [m, n_vocab] along the checkpoint's answer; the cells of pictures are kept for the next prompt."""
+    decoder, prompt = cells.decoder, prepared.prompt
+    keys, borders = prompt_keys(prompt, _names(prepared)), picture_ends(prompt)
+    per_picture = np.split(visual, np.cumsum([slot.visual for slot in prompt.slots])[:-1]) if prompt.slots else []
+    grids = [picture.plan.token_grid for picture in prepared.pictures]
+    ticket, _ = cells.begin(keys, borders)
+    first = cells.prefill(ticket, keys, splice(prompt, per_picture, decoder.n_embd, grids), borders)
+    if len(answer.tokens) < 2:
+        return first[None]
+    return np.concatenate([first[None], decoder.prefill([Tokens(answer.tokens[:-1])], all_logits=True)])
+
+
+def _names(prepared: Prepared) -> list[bytes]:
+    """Something that tells pictures apart, whose embeddings are the same as long as one decoder is measured."""
+    return [hashlib.blake2b(picture.pixels.tobytes(), digest_size=16).digest() for picture in prepared.pictures]
 
 
 def lay_ground(job: Job, task: Task, options: ExportOptions, probes: Sequence[Probe]) -> Ground:
@@ -104,13 +138,26 @@ def lay_ground(job: Job, task: Task, options: ExportOptions, probes: Sequence[Pr
     export_bundle(str(job.checkpoint.path), out, plain)
     carrier = Candidate(out, default_threads())
     reference = Reference(job.checkpoint, job.family, task)
-    answers: list[Answer] = []
+    asked = _affordable(job, reference, by_picture(probes))
     prepared: list[Prepared] = []
+    for group in by_picture([probe for probe, _ in asked]):
+        made = [carrier.prepare(probe) for probe in group]
+        prepared += [replace(item, pictures=made[0].pictures) for item in made]
+    return Ground(carrier, tuple(prepared), tuple(answer for _, answer in asked), default_threads())
+
+
+def _affordable(job: Job, reference: Reference, groups: Sequence[Sequence[Probe]]) -> list[tuple[Probe, Answer]]:
+    """As many prompts as the limits allow, one about every picture first, with answers; sorted by picture."""
+    weights = sum(prod(shape) for shape in text_shapes(job.checkpoint, job.family).values())
+    most = min(MOST_POSITIONS, MOST_WORK / weights)
+    order = sorted((place, number) for number, group in enumerate(groups) for place in range(len(group)))
+    asked: dict[tuple[int, int], Answer] = {}
     positions = 0
-    for probe in (*probes, *(Probe(SECOND_QUESTION, probe.pictures) for probe in probes)):
-        if positions >= MOST_POSITIONS:
+    for place, number in order:
+        if positions >= most:
             break
-        answers.append(reference.answer(probe, new_tokens=NEW_TOKENS))
-        prepared.append(carrier.prepare(probe))
-        positions += len(answers[-1].inputs.ids) + len(answers[-1].tokens)
-    return Ground(carrier, tuple(prepared), tuple(answers), default_threads())
+        answer = reference.answer(groups[number][place], new_tokens=NEW_TOKENS)
+        positions += len(answer.inputs.ids) + len(answer.tokens)
+        nothing = Inputs(ids=answer.inputs.ids, pixels=np.empty((0, 3, 1, 1), np.float32), tensors={})
+        asked[number, place] = replace(answer, inputs=nothing)
+    return [(groups[number][place], asked[number, place]) for number, place in sorted(asked)]

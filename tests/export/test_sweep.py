@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edge_mllm.bundle_files import open_bundle
+from edge_mllm.cells import picture_ends
 from edge_mllm.cli.export import read_size
+from edge_mllm.decoders.positions import segment_length
+from edge_mllm.decoders.protocol import Decoder, FloatArray, Segment
 from edge_mllm.errors import SettingError
 from edge_mllm_export import ExportOptions, export_bundle, parse_override, pipeline, sweep
-from edge_mllm_export.calibration import read_calibration, split_probes
+from edge_mllm_export.calibration import gather_moments, read_calibration, split_probes
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
+from edge_mllm_export.gguf_compose import compose_gguf
+from edge_mllm_export.gguf_file import GgufError
+from edge_mllm_export.gguf_header import read_header
 from edge_mllm_export.options import choose_recipes
 from edge_mllm_export.parts import Job
-from edge_mllm_export.sweep import Measured, Sweep, choose, mixed_recipe
+from edge_mllm_export.probes import Probe, decoder_probes
+from edge_mllm_export.reference import Reference
+from edge_mllm_export.sweep import Sweep
+from edge_mllm_export.sweep_choice import Measured, choose
+from edge_mllm_export.sweep_gguf import Donors, mixed_recipe
+from edge_mllm_export.sweep_ground import lay_ground
 from edge_mllm_export.sweep_report import plot, table
 from edge_mllm_export.task import resolve_task
+from edge_mllm_export.text_model import write_text_checkpoint
 from edge_mllm_quant.mixture import MixtureError
 from edge_mllm_quant.recipe import find_recipe
 
 
 def _measured(component: str, name: str, size: int, loss: float) -> Measured:
-    return Measured(component, find_recipe(component, name), size, loss)
+    return Measured(component, find_recipe(component, name), size, np.full(4, loss / 4))
 
 
 FOUND = [
@@ -55,6 +71,20 @@ def test_the_cheapest_within_the_loss_for_both_engines() -> None:
 def test_the_least_loss_within_the_size() -> None:
     assert _names(max_bytes=160) == {"vision": "int4", "gguf": "q4_k_m", "onnx": "int4_b32"}
     assert _names(max_bytes=400) == {"vision": "fp16", "gguf": "q8_0", "onnx": "int8_b32"}
+
+
+def test_a_mixture_replaces_a_fixed_recipe_only_where_it_is_better_beyond_chance() -> None:
+    tower = Measured("vision", find_recipe("vision", "int8"), 10, np.zeros(40))
+    fixed = Measured("gguf", find_recipe("gguf", "q4_0"), 100, np.full(40, 0.002))
+    lucky, clear = (np.full(40, 0.0019) for _ in range(2))
+    lucky[::2], lucky[1::2] = 0.0, 0.0038  # the same mean, by a few prompts only
+    for losses, expected in ((lucky, "q4_0"), (clear, "mixed")):
+        mixture = Measured("gguf", mixed_recipe({"head": "q4_0"}), 100, losses)
+        assert mixture.loss < fixed.loss
+        assert choose([tower, fixed, mixture], 200, None)["gguf"].recipe.name == expected
+    small = Measured("gguf", mixed_recipe({"head": "q4_0"}), 50, lucky)
+    assert choose([tower, fixed, small], 80, None)["gguf"] is small  # the fixed one does not fit
+    assert choose([tower, fixed, small], None, 0.08)["gguf"] is small  # the smallest within a loss
 
 
 def test_limits_that_cannot_be_kept_say_what_can_be_had() -> None:
@@ -108,9 +138,33 @@ def test_random_weights_are_refused(tiny_smolvlm: Path, tmp_path: Path) -> None:
         pipeline._chosen(job, resolve_task(checkpoint, family), options, lambda _: None)
 
 
+def test_put_together_is_what_the_quantiser_writes(tiny_smolvlm_tied: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny_smolvlm_tied)
+    family = find_family(checkpoint)
+    text = write_text_checkpoint(checkpoint, family, tmp_path / "text")
+    reference = Reference(checkpoint, family, resolve_task(checkpoint, family))
+    moments = gather_moments(reference, decoder_probes())
+    donors = Donors(text, tmp_path, moments)
+    types = {"head": "q6_k", "attention": "q4_0", "feed-forward down": "iq4_nl"}
+    mixture, direct = donors.mixture(types), donors.recipe(mixed_recipe(types))
+    assert mixture.path.read_bytes() == direct.path.read_bytes() and mixture.tensors == direct.tensors
+    assert donors.mixture({}).path.read_bytes() != direct.path.read_bytes()
+    other = _renamed(direct.path, tmp_path / "renamed.gguf")
+    wanted = [*read_header(other).tensors][-1]
+    with pytest.raises(GgufError, match="it has no tensor nowhere"):
+        compose_gguf(other, {wanted: direct.path}, tmp_path / "y.gguf")
+
+
+def _renamed(path: Path, out: Path) -> Path:
+    """A file whose last tensor has another name of the same length."""
+    name = [*read_header(path).tensors][-1]
+    out.write_bytes(path.read_bytes().replace(name.encode(), b"nowhere".ljust(len(name), b"_"), 1))
+    return out
+
+
 def test_nothing_is_measured_with_what_was_calibrated_with() -> None:
     split = split_probes()
-    assert len(split.calibrate) + len(split.measure) == len(read_calibration())
+    assert len(split.calibrate) == len(read_calibration())
     seen = {probe.pictures[0].tobytes() for probe in split.calibrate}
     assert not any(probe.pictures[0].tobytes() in seen for probe in split.measure)
 
@@ -130,9 +184,60 @@ def test_the_whole_way(tiny_smolvlm_tied: Path, tmp_path: Path, monkeypatch: pyt
     by_part = {(row["part"], row["type"]): row for row in found["parts"]}
     assert by_part["head", "q4_0"]["bytes"] < by_part["head", "q8_0"]["bytes"] and by_part["head", "q8_0"]["loss"] == 0
     decoders = [row for row in found["measured"] if row["component"] == "gguf"]
-    assert len(decoders) == 3 and found["chosen"]["gguf"]["loss"] == min(row["loss"] for row in decoders)
+    assert [row["name"].split()[0] for row in decoders] == ["q4_0", "mixed"]
+    assert found["chosen"]["gguf"]["loss"] <= decoders[0]["loss"]
     assert found["chosen"]["gguf"]["name"].split()[0] == spec.parts["decoder_gguf"].precision
     assert sum("chosen for" in step for step in steps) == 2
     assert (tmp_path / "x.edge" / "quantisation.svg").is_file() and (tmp_path / "x.edge" / "quantisation.md").is_file()
     open_bundle(tmp_path / "x.edge")
     assert abs((tmp_path / "x.edge" / "decoder.gguf").stat().st_size - found["chosen"]["gguf"]["bytes"]) < 200
+
+
+def test_the_users_pictures_are_split_by_picture(tmp_path: Path) -> None:
+    for number in range(4):
+        draw = np.full((20, 30, 3), 40 * number, np.uint8)
+        Image.fromarray(draw).save(tmp_path / f"{number}.png")
+    (tmp_path / "questions.txt").write_text(
+        "0.png\tOne?\n2.png\tTwo?\n2.png\tWhat does it say?\n1.png\tX?\n3.png\tY?\n"
+    )
+    split = split_probes(tmp_path)
+    assert [(probe.prompt, int(probe.pictures[0][0, 0, 0])) for probe in split.measure] == [
+        ("X?", 40),
+        ("What does it say?", 40),
+    ]
+    assert [probe.prompt for probe in split.calibrate] == ["One?", "Two?", "What does it say?", "Y?"]
+
+
+def test_questions_about_a_picture_reuse_its_cells(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    """Every prompt's divergence is what it is when it is asked alone, up to how 4-bit kernels split work."""
+    checkpoint = open_checkpoint(tiny_smolvlm)
+    family = find_family(checkpoint)
+    options = ExportOptions(format="onnx", quant="f32", vision="fp32", verify=False)
+    job = Job(checkpoint, family, choose_recipes(options), tmp_path, tmp_path)
+    picture = (np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8),)
+    probes = [Probe("What is this?", picture), Probe("And that?", picture), Probe("What?", (picture[0][::2],))]
+    ground = lay_ground(job, resolve_task(checkpoint, family), options, probes)
+    assert [item.pictures is ground.prepared[0].pictures for item in ground.prepared] == [True, True, False]
+    lengths: list[int] = []
+
+    class Counting:
+        def __init__(self, decoder: Decoder) -> None:
+            self.inner = decoder
+
+        def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
+            lengths.append(sum(map(segment_length, segments)))
+            return self.inner.prefill(segments, all_logits=all_logits)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    losses = ground.losses(Counting(ground.carrier.decoder("onnx", n_ctx=ground.n_ctx, exact=True)))  # type: ignore[arg-type]
+    assert losses.shape == (3,)
+    end = picture_ends(ground.prepared[0].prompt)[0]
+    assert lengths.count(end) == 1
+    for number in range(3):
+        alone = replace(
+            ground, prepared=ground.prepared[number : number + 1], answers=ground.answers[number : number + 1]
+        )
+        one = alone.losses(ground.carrier.decoder("onnx", n_ctx=ground.n_ctx, exact=True))[0] * alone.positions
+        assert one == pytest.approx(losses[number] * ground.positions, rel=1e-3, abs=1e-6)
