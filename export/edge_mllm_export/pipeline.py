@@ -18,6 +18,7 @@ from edge_mllm_export.options import AUTO, ExportOptions, choose_recipes
 from edge_mllm_export.parts import Job, Written, steps
 from edge_mllm_export.resources import require_disk, require_memory
 from edge_mllm_export.sections import check_sections
+from edge_mllm_export.shapes import PREFIX
 from edge_mllm_export.source import resolve_source
 from edge_mllm_export.task import resolve_task
 from edge_mllm_export.write import check_target, describe, staged, write_manifest
@@ -61,6 +62,8 @@ def export_bundle(
     """
     options = options or ExportOptions()
     recipes = choose_recipes(options)
+    if source.startswith(PREFIX):
+        _refuse_random_weights(options)
     check_target(out, force=options.force)
     with staged(out, force=options.force) as staging:
         work = staging / "work"
@@ -102,6 +105,17 @@ def _with_choices(checkpoint: Checkpoint, family: Family, options: ExportOptions
     return replace(checkpoint, processor_settings=checkpoint.processor_settings | dict.fromkeys(chosen, True))
 
 
+def _refuse_random_weights(options: ExportOptions) -> None:
+    """Before gigabytes of them are written."""
+    if options.quant == AUTO:
+        raise SettingError("--quant auto measures loss, and the loss of random weights means nothing; name a recipe")
+    if options.calibrate or options.calibration or options.kv:
+        raise SettingError(
+            "random weights cannot be calibrated: what they see means nothing; drop --calibrate, --calibration and "
+            "--kv q8"
+        )
+
+
 def _check_mmproj(options: ExportOptions, family: Family) -> None:
     if options.mmproj and family.mmproj is None:
         raise SettingError(f"llama.cpp's libmtmd has no projector for {family.name}; leave --mmproj out")
@@ -110,11 +124,6 @@ def _check_mmproj(options: ExportOptions, family: Family) -> None:
 def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
     """The job with measured inputs of the decoder's layers, where they are wanted and mean something."""
     if job.checkpoint.random_weights:
-        if options.calibrate or options.calibration or options.kv:
-            raise SettingError(
-                "random weights cannot be calibrated: what they see means nothing; drop --calibrate, --calibration and "
-                "--kv q8"
-            )
         return job
     if options.calibration is False and options.calibrate:
         raise SettingError("--calibrate names pictures and --no-calibration refuses them; leave one of them out")
@@ -134,8 +143,6 @@ def _chosen(job: Job, task: Task, options: ExportOptions, announce: Announce) ->
     """The job with measured recipes, where they are to be chosen; what was measured goes into the bundle."""
     if options.quant != AUTO:
         return job
-    if job.checkpoint.random_weights:
-        raise SettingError("--quant auto measures loss, and the loss of random weights means nothing; name a recipe")
     from edge_mllm_export.calibration import split_probes
     from edge_mllm_export.sweep import sweep
     from edge_mllm_export.sweep_ground import lay_ground

@@ -211,7 +211,7 @@ def test_random_weights_are_never_calibrated(asked: dict[str, Any], tiny_smolvlm
     task = resolve_task(checkpoint, family)
     assert pipeline._calibrated(job, task, options, lambda _: None) is job
     with pytest.raises(SettingError, match="random weights cannot be calibrated: what they see means nothing"):
-        pipeline._calibrated(job, task, replace(options, **asked), lambda _: None)
+        export_bundle("shape:smolvlm-500m", tmp_path / "x.edge", replace(options, **asked))
 
 
 def test_too_little_memory_names_the_way_out(

@@ -18,7 +18,7 @@ from edge_mllm.cli.export import read_size
 from edge_mllm.decoders.positions import segment_length
 from edge_mllm.decoders.protocol import Decoder, FloatArray, Segment
 from edge_mllm.errors import SettingError
-from edge_mllm_export import ExportOptions, export_bundle, parse_override, pipeline, sweep
+from edge_mllm_export import ExportOptions, export_bundle, parse_override, sweep
 from edge_mllm_export.calibration import gather_moments, read_calibration, split_probes
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
@@ -129,13 +129,12 @@ def test_what_cannot_be_followed_is_refused() -> None:
         choose_recipes(ExportOptions(quant="auto", max_loss=0.1, overrides=(parse_override("head=q4_0"),)))
 
 
-def test_random_weights_are_refused(tiny_smolvlm: Path, tmp_path: Path) -> None:
-    checkpoint = open_checkpoint(tiny_smolvlm, id="shape:tiny", random_weights=True)
-    family = find_family(checkpoint)
+def test_random_weights_are_refused_before_they_are_written(tmp_path: Path) -> None:
     options = ExportOptions(format="gguf", quant="auto", max_loss=0.1)
-    job = Job(checkpoint, family, choose_recipes(options), tmp_path, tmp_path)
+    steps: list[str] = []
     with pytest.raises(SettingError, match="the loss of random weights means nothing; name a recipe"):
-        pipeline._chosen(job, resolve_task(checkpoint, family), options, lambda _: None)
+        export_bundle("shape:smolvlm-500m", tmp_path / "x.edge", options, steps.append)
+    assert not steps and not [*tmp_path.iterdir()]
 
 
 def test_put_together_is_what_the_quantiser_writes(tiny_smolvlm_tied: Path, tmp_path: Path) -> None:
