@@ -48,7 +48,7 @@ class GGUFTensor:
 
     @property
     def type(self) -> str:
-        """ggml's name of the type its values have, or its number."""
+        """Ggml's name of the type its values have, or its number."""
         return _NAMES[self.kind] if self.kind < len(_NAMES) else f"type {self.kind}"
 
 
@@ -61,6 +61,10 @@ class GGUFHeader:
     lengths: dict[str, int]
     """Key -> length, for values that are arrays."""
     tensors: list[GGUFTensor]
+    table: int
+    """First byte of the list of tensors: where the metadata end."""
+    alignment: int
+    """Bytes; every tensor begins at a multiple of it."""
 
 
 def read_tensors(path: Path) -> list[GGUFTensor]:
@@ -116,7 +120,7 @@ def _read(stream: BinaryIO, size: int) -> GGUFHeader:
             lengths[key] = _skip_array(stream)
         else:
             metadata[key] = _value(stream, kind)
-    table = []
+    place, table = stream.tell(), []
     for _ in range(tensors):
         name = _string(stream)
         shape = tuple(_number(stream, "<Q") for _ in range(_number(stream, "<I")))
@@ -124,7 +128,7 @@ def _read(stream: BinaryIO, size: int) -> GGUFHeader:
         table.append((offset, name, shape, kind))
     alignment = int(metadata.get("general.alignment", _ALIGNMENT))
     start = -(-stream.tell() // alignment) * alignment
-    return GGUFHeader(metadata, lengths, _sized(table, start, size))
+    return GGUFHeader(metadata, lengths, _sized(table, start, size), place, alignment)
 
 
 def _sized(table: list[tuple[int, str, tuple[int, ...], int]], start: int, size: int) -> list[GGUFTensor]:

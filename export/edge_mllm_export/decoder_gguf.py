@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edge_mllm_export.errors import RecipeError, TensorsError
 from edge_mllm_export.gguf_backbones import Backbone, TextConfig, find_backbone, interleave_rotary
 from edge_mllm_export.gguf_file import GgufTensor, GgufType, gguf_library, write_gguf
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 from edge_mllm_export.gguf_quantise import RECIPE_TYPES, QuantiseOptions, quantise_gguf
 from edge_mllm_export.gguf_refine import gguf_names, refine_gguf
 from edge_mllm_export.gguf_report import GgufReport, read_report
@@ -75,7 +75,7 @@ def _quantise(
     text_dir: Path, plain: Path, out: Path, recipe: str, options: QuantiseOptions
 ) -> tuple[tuple[str, str], ...]:
     """llama.cpp's quantiser; with moments of the layers' inputs also weighted and refined by them."""
-    present = read_header(plain).tensors
+    present = read_entries(plain)
     for pattern, kind in options.tensors.items():
         if not any(re.search(pattern, name) for name in present):
             raise OverrideError(f"{pattern}={kind}", "no tensor of the decoder has such a name, as blk.0.ffn_down has")

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_mllm.gguf_header import read_gguf
 from edge_mllm_export.gguf_file import GgufError, gguf_library
-from edge_mllm_export.gguf_header import TensorEntry, read_header
+from edge_mllm_export.gguf_header import TensorEntry, read_entries
 
 
 def compose_gguf(base: Path, donors: Mapping[str, Path], out: Path) -> dict[str, int]:
@@ -28,10 +29,10 @@ def compose_gguf(base: Path, donors: Mapping[str, Path], out: Path) -> dict[str,
     Raises:
         GgufError: A file does not have a tensor of this name and shape.
     """
-    header = read_header(base)
-    tables = {path: read_header(path).tensors for path in {base, *donors.values()}}
+    header = read_gguf(base)
+    tables = {path: read_entries(path) for path in {base, *donors.values()}}
     chosen = {}
-    for name, entry in header.tensors.items():
+    for name, entry in tables[base].items():
         path = donors.get(name, base)
         found = tables[path].get(name)
         if found is None or found.shape != entry.shape:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from edge_mllm.errors import EngineError, ExtraMissingError
 from edge_mllm_export.errors import OutputError
 from edge_mllm_export.gguf_file import GgufError, gguf_library
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 
 if TYPE_CHECKING:
     from edge_mllm_quant.activations import Moments
@@ -161,7 +161,7 @@ def _silent_fallback(out: Path, recipe: str, options: QuantiseOptions) -> dict[s
 
     llama.cpp does not call that a fallback (src/llama-quant.cpp, llama_tensor_get_type_impl).
     """
-    tensors = read_header(out).tensors
+    tensors = read_entries(out)
     name = "output.weight" if "output.weight" in tensors else "token_embd.weight"
     chosen = options.head or options.embedding or any(re.search(pattern, name) for pattern in options.tensors)
     odd = tensors[name].shape[-1] % gguf_library().QK_K

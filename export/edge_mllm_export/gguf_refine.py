@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm_export.gguf_file import gguf_library
-from edge_mllm_export.gguf_header import TensorEntry, read_header
+from edge_mllm_export.gguf_header import TensorEntry, read_entries
 from edge_mllm_quant.gguf_blocks import FORMATS, read_grid, write_codes
 from edge_mllm_quant.rounding import refine_codes
 
@@ -52,7 +52,7 @@ def refine_gguf(plain: Path, quantised: Path, moments: Mapping[str, Moments]) ->
     Returns:
         Names of the tensors that were rewritten.
     """
-    source, target = read_header(plain).tensors, read_header(quantised).tensors
+    source, target = read_entries(plain), read_entries(quantised)
     done = []
     for name, entry in target.items():
         known = moments.get(name)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 
 FOUR_BIT_LIMIT = 5.0
 """A file above this many bits per weight is not called 4-bit."""
@@ -47,7 +47,7 @@ def read_report(path: Path, recipe: str, fallbacks: tuple[tuple[str, str], ...] 
     """
     weights: Counter[str] = Counter()
     bits = 0
-    for tensor in read_header(path).tensors.values():
+    for tensor in read_entries(path).values():
         weights[tensor.dtype] += tensor.weights
         bits += 8 * tensor.nbytes
     return GgufReport(

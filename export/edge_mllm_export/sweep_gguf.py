@@ -58,12 +58,12 @@ class Donors:
     def recipe(self, recipe: Recipe) -> Variant:
         """A recipe, quantised for itself."""
         from edge_mllm_export.decoder_gguf import write_decoder_gguf
-        from edge_mllm_export.gguf_header import read_header
+        from edge_mllm_export.gguf_header import read_entries
         from edge_mllm_export.gguf_quantise import options_of
 
         path = self._place / f"{recipe.name}.gguf"
         write_decoder_gguf(self._text, path, recipe.base, name="x", options=options_of(recipe, self._moments))
-        sizes = {name: entry.nbytes for name, entry in read_header(path).tensors.items()}
+        sizes = {name: entry.nbytes for name, entry in read_entries(path).items()}
         return Variant(path, path.stat().st_size, sizes)
 
     def mixture(self, types: Mapping[str, str]) -> Variant:
@@ -77,9 +77,9 @@ class Donors:
 
     def parts(self) -> dict[str, list[str]]:
         """The parts of this decoder -> its tensors. Without a head of its own, the embedding table is the head."""
-        from edge_mllm_export.gguf_header import read_header
+        from edge_mllm_export.gguf_header import read_entries
 
-        return present_parts(read_header(self._file(BASE)).tensors)
+        return present_parts(read_entries(self._file(BASE)))
 
     def _file(self, kind: str) -> Path:
         """The decoder with every part in one type, made when it is first asked for."""

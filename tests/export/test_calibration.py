@@ -26,7 +26,7 @@ from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.decoder_onnx import EMBEDDINGS, GRAPH, write_decoder_onnx
 from edge_mllm_export.errors import DecoderBuildError, VerificationError
 from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 from edge_mllm_export.gguf_quantise import QuantiseOptions
 from edge_mllm_export.options import choose_recipes
 from edge_mllm_export.parts import Job
@@ -171,7 +171,7 @@ def test_export_with_own_pictures_and_exceptions(tiny_smolvlm: Path, tmp_path: P
     assert recipe["calibration"]["pictures"] == "holiday" and recipe["calibration"]["positions"] > 30
     assert recipe["overrides"] == ["head=q4_0", "blk.1.ffn_*=q8_0"]
     assert spec.recipe["vision"]["overrides"] == ["projector=fp32"]
-    types = {name: entry.dtype for name, entry in read_header(tmp_path / "x.edge" / "decoder.gguf").tensors.items()}
+    types = {name: entry.dtype for name, entry in read_entries(tmp_path / "x.edge" / "decoder.gguf").items()}
     assert types["output.weight"] == types["blk.0.ffn_up.weight"] == "Q4_0" and types["blk.1.ffn_up.weight"] == "Q8_0"
     assert json.loads((tmp_path / "x.edge" / "bundle.json").read_text())["recipe"] == json.loads(
         json.dumps(spec.recipe)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle.gguf_compare import convert_all, key_differences, tensor_differences
+from oracle.gguf_metadata import read_metadata
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 from tiny_models import randomise
 
@@ -21,7 +22,6 @@ from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError
 from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.gguf_header import read_header
 
 LENGTH = 60
 COMMON = {
@@ -258,9 +258,9 @@ def test_the_files_are_the_converters(tiny_smolvlm: Path, tmp_path: Path) -> Non
 def test_qwen2_vl_carries_its_sections(tiny_smolvlm: Path, tmp_path: Path) -> None:
     make(CASES["qwen2-vl"], tmp_path / "model", tiny_smolvlm)
     write_decoder_gguf(tmp_path / "model", tmp_path / "decoder.gguf", "f16", name="vl")
-    header = read_header(tmp_path / "decoder.gguf")
-    assert header.metadata["general.architecture"] == "qwen2vl"
-    assert header.metadata["qwen2vl.rope.dimension_sections"] == [2, 3, 3, 0]
+    found = read_metadata(tmp_path / "decoder.gguf")
+    assert found["general.architecture"] == "qwen2vl"
+    assert found["qwen2vl.rope.dimension_sections"] == [2, 3, 3, 0]
 
 
 @pytest.mark.parametrize("field_name", ["attn_logit_softcapping", "query_pre_attn_scalar"])

@@ -23,7 +23,7 @@ from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.errors import CheckpointError, RecipeError, TensorsError, UnsupportedArchitectureError
 from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 from edge_mllm_export.gguf_quantise import QuantiseOptions
 from edge_mllm_export.text_model import write_text_checkpoint
 
@@ -152,7 +152,7 @@ def test_four_bit_files(tied: Path, tmp_path: Path) -> None:
 
 def test_tensors_that_fall_back_are_named(plain: Path, tmp_path: Path) -> None:
     report = write_decoder_gguf(plain, tmp_path / "decoder.gguf", "q4_k_m", name="tiny")
-    written = {name: entry.dtype for name, entry in read_header(tmp_path / "decoder.gguf").tensors.items()}
+    written = {name: entry.dtype for name, entry in read_entries(tmp_path / "decoder.gguf").items()}
     fallbacks = dict(report.fallbacks)
     assert set(fallbacks) == {name for name, dtype in written.items() if dtype != "F32"}
     assert fallbacks["blk.0.attn_q.weight"] == "q4_K -> q5_0" and written["blk.0.attn_q.weight"] == "Q5_0"
@@ -163,12 +163,12 @@ def test_tensors_that_fall_back_are_named(plain: Path, tmp_path: Path) -> None:
 def test_options_reach_the_quantiser(tied: Path, tmp_path: Path) -> None:
     plain_file = tmp_path / "plain.gguf"
     write_decoder_gguf(tied, plain_file, "q4_0", name="tiny")
-    header = read_header(plain_file).tensors
+    header = read_entries(plain_file)
     assert header["token_embd.weight"].dtype == "Q6_K" and header["blk.0.ffn_down.weight"].dtype == "Q4_0"
 
     chosen = QuantiseOptions(head="Q4_0", tensors={r"blk\.0\.ffn_down": "q8_0"}, threads=1)
     report = write_decoder_gguf(tied, tmp_path / "chosen.gguf", "q4_0", name="tiny", options=chosen)
-    header = read_header(tmp_path / "chosen.gguf").tensors
+    header = read_entries(tmp_path / "chosen.gguf")
     assert header["token_embd.weight"].dtype == "Q4_0"
     assert header["blk.0.ffn_down.weight"].dtype == "Q8_0" and header["blk.1.ffn_down.weight"].dtype == "Q4_0"
     assert dict(report.types)["Q8_0"] == header["blk.0.ffn_down.weight"].weights

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from oracle.gguf_metadata import read_metadata
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 from oracle.llama_vocab import LlamaVocab
 from oracle.nasty_texts import nasty_texts
@@ -22,7 +23,6 @@ from tokenizers import Tokenizer
 
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.gguf_file import write_gguf
-from edge_mllm_export.gguf_header import read_header
 from edge_mllm_export.tokenizer_gguf import Vocabulary, read_vocabulary
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -212,7 +212,7 @@ def test_whole_real_vocabularies(source: Path, real: RealVocabulary, tmp_path: P
     size = write_tokenizer_json(source, real, tmp_path)
     vocabulary = read_vocabulary(tmp_path, size)
     path = write_vocabulary(vocabulary, tmp_path / "v.gguf")
-    published = read_header(source / "models" / f"ggml-vocab-{real.name}.gguf").metadata
+    published = read_metadata(source / "models" / f"ggml-vocab-{real.name}.gguf")
     padding = {i for i, text in enumerate(vocabulary.tokens) if text.startswith("[PAD")}
     assert list(vocabulary.tokens) == published["tokenizer.ggml.tokens"]
     assert list(vocabulary.merges) == published["tokenizer.ggml.merges"]

@@ -9,7 +9,7 @@ import pytest
 
 from edge_mllm.recipes import PUBLISHED_SIZES, RECIPE_LIST, TRUE_BITS
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 from edge_mllm_export.source_facts import facts_of_source
 
 SHAPES = dict(zip(PUBLISHED_SIZES, ("smolvlm-256m", "smolvlm-500m", "internvl3-1b"), strict=True))
@@ -42,7 +42,7 @@ def test_heads_have_the_bits_that_their_recipes_say(tiny_smolvlm_tied: Path, tmp
     options = ExportOptions(quant=recipes, vision="fp32", verify=False, calibration=False)
     spec = export_bundle(str(tiny_smolvlm_tied), tmp_path / "x.edge", options)
     assert {spec.parts[name].precision for name in ("decoder_gguf", "decoder_onnx")} == set(recipes.split(","))
-    types = {name: tensor.dtype for name, tensor in read_header(tmp_path / "x.edge" / "decoder.gguf").tensors.items()}
+    types = {name: tensor.dtype for name, tensor in read_entries(tmp_path / "x.edge" / "decoder.gguf").items()}
     assert types["token_embd.weight"] == types["blk.0.ffn_up.weight"] == "Q4_0"
     graph = onnx.load_model(tmp_path / "x.edge" / "decoder.onnx", load_external_data=False).graph
     nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]

@@ -24,7 +24,7 @@ from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
 from edge_mllm_export.gguf_compose import compose_gguf
 from edge_mllm_export.gguf_file import GgufError
-from edge_mllm_export.gguf_header import read_header
+from edge_mllm_export.gguf_header import read_entries
 from edge_mllm_export.options import choose_recipes
 from edge_mllm_export.parts import Job
 from edge_mllm_export.probes import Probe, decoder_probes
@@ -149,14 +149,14 @@ def test_put_together_is_what_the_quantiser_writes(tiny_smolvlm_tied: Path, tmp_
     assert mixture.path.read_bytes() == direct.path.read_bytes() and mixture.tensors == direct.tensors
     assert donors.mixture({}).path.read_bytes() != direct.path.read_bytes()
     other = _renamed(direct.path, tmp_path / "renamed.gguf")
-    wanted = [*read_header(other).tensors][-1]
+    wanted = [*read_entries(other)][-1]
     with pytest.raises(GgufError, match="it has no tensor nowhere"):
         compose_gguf(other, {wanted: direct.path}, tmp_path / "y.gguf")
 
 
 def _renamed(path: Path, out: Path) -> Path:
     """A file whose last tensor has another name of the same length."""
-    name = [*read_header(path).tensors][-1]
+    name = [*read_entries(path)][-1]
     out.write_bytes(path.read_bytes().replace(name.encode(), b"nowhere".ljust(len(name), b"_"), 1))
     return out
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_mllm_export.gguf_header import read_header
+from oracle.gguf_metadata import read_typed
+
+from edge_mllm_export.gguf_header import read_entries
 
 DESCRIPTIVE = ("general.name", "general.basename", "general.finetune", "general.license", "general.source")
 """Keys that describe a file and do not change what it computes."""
@@ -31,10 +33,7 @@ def convert_all(source: Path, jobs: list[tuple[Path, Path, tuple[str, ...]]], *,
 
 def metadata(path: Path) -> dict[str, Any]:
     """Key -> (type, value), without the descriptive ones."""
-    header = read_header(path)
-    return {
-        key: (header.types[key], value) for key, value in header.metadata.items() if not key.startswith(DESCRIPTIVE)
-    }
+    return {key: entry for key, entry in read_typed(path).items() if not key.startswith(DESCRIPTIVE)}
 
 
 def tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
@@ -42,7 +41,7 @@ def tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     data = path.read_bytes()
     return {
         name: (entry.dtype, entry.shape, data[entry.offset : entry.offset + entry.nbytes])
-        for name, entry in read_header(path).tensors.items()
+        for name, entry in read_entries(path).items()
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_mllm_export.gguf_header import read_header
+from oracle.gguf_metadata import read_metadata
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 """GGUF's types of tokens."""
@@ -85,7 +85,7 @@ SENTENCEPIECE = (
 
 def write_sentencepiece_json(source: Path, real: RealVocabulary, directory: Path, limit: int | None = None) -> int:
     """The same as write_tokenizer_json for a SentencePiece vocabulary."""
-    metadata = read_header(source / "models" / f"ggml-vocab-{real.name}.gguf").metadata
+    metadata = read_metadata(source / "models" / f"ggml-vocab-{real.name}.gguf")
     listed = list(zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True))
     # Single characters stand at the end of such a vocabulary.
     kept = [entry for i, entry in enumerate(listed) if limit is None or i < limit or len(entry[0]) == 1]
@@ -152,7 +152,7 @@ def write_tokenizer_json(source: Path, real: RealVocabulary, directory: Path, li
     Returns:
         The number of ids.
     """
-    metadata = read_header(source / "models" / f"ggml-vocab-{real.name}.gguf").metadata
+    metadata = read_metadata(source / "models" / f"ggml-vocab-{real.name}.gguf")
     kinds = metadata["tokenizer.ggml.token_type"]
     listed = [(text, kind) for text, kind in zip(metadata["tokenizer.ggml.tokens"], kinds, strict=True)]
     kept = [(text, kind) for i, (text, kind) in enumerate(listed) if limit is None or i < limit or kind == _CONTROL]
