@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _BLOCK = 1 << 20
@@ -18,6 +19,13 @@ def file_sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 of one file, or of the hashes of several, in order."""
+    if len(paths) == 1:
+        return file_sha256(paths[0])
+    return hashlib.sha256("".join(map(file_sha256, paths)).encode()).hexdigest()
 
 
 def model_sha256(path: Path) -> str:

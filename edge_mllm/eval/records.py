@@ -40,7 +40,8 @@ class Record:
     """One question's result."""
 
     index: str
-    scorer: str
+    scorer: str = ""
+    """Empty for a row that could not be asked."""
     category: str = ""
     l2_category: str = ""
     group: str = ""

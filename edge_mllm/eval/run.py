@@ -58,7 +58,7 @@ def run_task(
     with file:
         for row in task.broken:
             if row.index not in done:
-                records.append(Record(index=row.index, scorer="", error=row.reason))
+                records.append(Record(index=row.index, error=row.reason))
                 write_record(file, records[-1])
                 log.warning("row %s %s", row.index, row.reason)
         for question in task.questions:

@@ -238,6 +238,7 @@ def test_amber_joins_questions_with_annotations(tmp_path: Path) -> None:
     write_json(tmp_path / "data" / "relation.json", {"grass": ["ground"], "sea": ["water"]})
     (tmp_path / "data" / "safe_words.txt").write_text("Line\nsign")
     described = read_task(path).questions[0]
+    assert read_task(path).sha256 != task.sha256
     assert (described.scorer, described.answers) == ("objects", ("grass",))
     assert described.objects is not None
     assert (described.objects.expected, described.objects.ignored) == (("sea",), {"line", "sign"})
@@ -282,7 +283,7 @@ def test_mmvp_csv_with_pairs(tmp_path: Path) -> None:
         rows.append({"Index": i, "Question": "Are they?", "Options": "(a) Open (b) Closed", "Correct Answer": answer})
     write_tsv(tmp_path / "Questions.csv", rows)
     task = read_task(tmp_path)
-    assert (task.layout, task.scorer) == ("mmvp", "choice")
+    assert (task.layout, task.scorer) == ("mmvp", "choice") and task.name == tmp_path.name
     assert task.questions[0].options == ("Open", "Closed")
     assert [q.answers for q in task.questions] == [("A",), ("B",), ("A",), ("B",)]
     assert [q.group for q in task.questions] == ["0", "0", "1", "1"]

@@ -108,6 +108,9 @@ def test_broken_rows_are_left_out_and_refused_ones_count_as_wrong(tmp_path: Path
     results = run_task(read_task(write_tsv(tmp_path / "t.tsv", rows)), Counting(), RunSettings(), tmp_path / "out")
     by_index = {record.index: record for record in results.records}
     assert by_index["1"].score is None
+    again = Counting()
+    resumed = run_task(read_task(tmp_path / "t.tsv"), again, RunSettings(), tmp_path / "out")
+    assert resumed == results and not again.asked
     assert by_index["2"].score is None
     assert "bad base64" in by_index["2"].error
     assert by_index["3"].score == 0.0

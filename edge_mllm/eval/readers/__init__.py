@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edge_mllm.errors import TaskError
@@ -56,7 +57,7 @@ def _read_rows(path: Path) -> RowFile:
 def _read_directory(path: Path) -> RowFile:
     for name in DIRECTORY_FILES:
         if (path / name).exists():
-            return _read_rows(path / name)
+            return replace(_read_rows(path / name), name=path.resolve().name)
     for folder in (path, path / "data"):
         if parts := sorted(folder.glob("*.parquet")):
             return read_parquet(parts, path.name)

@@ -20,8 +20,11 @@ QUERIES = "query_"
 ANNOTATIONS, SYNONYMS, IGNORED = "annotations.json", "relation.json", "safe_words.txt"
 
 
-def join_annotations(path: Path, rows: Sequence[Row]) -> list[Row]:
+def join_annotations(path: Path, rows: Sequence[Row]) -> tuple[list[Row], list[Path]]:
     """Give every row its truth: yes or no, or the objects of a picture that is to be described.
+
+    Returns:
+        The rows, and the files that were read.
 
     Raises:
         TaskError: The annotations are neither beside the questions nor one folder up, or cannot be read.
@@ -31,16 +34,14 @@ def join_annotations(path: Path, rows: Sequence[Row]) -> list[Row]:
         raise TaskError(path, f"its answers are in '{ANNOTATIONS}', which is neither beside it nor one folder up")
     try:
         truths = {str(entry["id"]): entry for entry in _json(folder / ANNOTATIONS)}
-        synonyms = {name: tuple(others) for name, others in _json(folder / SYNONYMS).items()} if _has(folder) else {}
+        listed = _json(folder / SYNONYMS) if (folder / SYNONYMS).exists() else {}
+        synonyms = {name: tuple(others) for name, others in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TaskError(path, f"its annotations cannot be read ({error})") from error
     lines = (folder / IGNORED).read_text(encoding="utf-8").splitlines() if (folder / IGNORED).exists() else []
     ignored = frozenset(line.strip().lower() for line in lines if line.strip())
-    return [_joined(row, truths, synonyms, ignored) for row in rows]
-
-
-def _has(folder: Path) -> bool:
-    return (folder / SYNONYMS).exists()
+    found = [folder / name for name in (ANNOTATIONS, SYNONYMS, IGNORED) if (folder / name).exists()]
+    return [_joined(row, truths, synonyms, ignored) for row in rows], found
 
 
 def _json(path: Path) -> Any:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.errors import TaskError
-from edge_mllm.eval.fingerprint import file_sha256
+from edge_mllm.eval.fingerprint import file_sha256, files_sha256
 from edge_mllm.eval.readers.annotations import QUERIES, join_annotations
 from edge_mllm.eval.readers.rows import Row, RowFile
 
@@ -27,10 +27,12 @@ def read_json(path: Path) -> RowFile:
     text = path.read_text(encoding="utf-8-sig")
     records = _json_lines(path, text) if path.suffix.lower() == ".jsonl" else _json_records(path, text)
     rows = [_row(number, record) for number, record in enumerate(records, 1)]
+    files = [path]
     if path.name.startswith(QUERIES):
-        rows = join_annotations(path, rows)
+        rows, annotations = join_annotations(path, rows)
+        files += annotations
     columns = frozenset(name for row in rows for name in row.values)
-    return RowFile(name=path.stem, root=path.parent, sha256=file_sha256(path), columns=columns, rows=tuple(rows))
+    return RowFile(name=path.stem, root=path.parent, sha256=files_sha256(files), columns=columns, rows=tuple(rows))
 
 
 def read_json_folders(root: Path) -> RowFile | None:
