@@ -20,16 +20,22 @@ def recipe_lines(spec: BundleSpec) -> Iterator[str]:
         file = spec.parts[name].file
         bits = recipe.get("bits_per_weight")
         if bits is None:
-            yield f"{file}: {recipe['name']}, {recipe['bytes'] / 1e6:.1f} MB"
+            yield f"{file}: {_named(recipe)}, {recipe['bytes'] / 1e6:.1f} MB"
             continue
         named_four = recipe.get("nominal_bits", 8) < _FOUR_BIT_LIMIT
         note = " (above 5, so this is not a 4-bit file)" if named_four and bits > _FOUR_BIT_LIMIT else ""
         yield (
-            f"{file}: {recipe['name']}, {bits:.2f} bits per weight{note}, {recipe['bytes'] / 1e6:.1f} MB"
+            f"{file}: {_named(recipe)}, {bits:.2f} bits per weight{note}, {recipe['bytes'] / 1e6:.1f} MB"
             f"{_calibration(recipe.get('calibration'))}"
         )
         for tensor, change in recipe.get("fallbacks", ()):
             yield f"  {tensor}: {change}"
+
+
+def _named(recipe: dict[str, Any]) -> str:
+    """The recipe with its exceptions."""
+    exceptions = " ".join(recipe.get("overrides", ()))
+    return f"{recipe['name']} with {exceptions}" if exceptions else str(recipe["name"])
 
 
 def _calibration(found: dict[str, Any] | None) -> str:

@@ -22,7 +22,8 @@ from edge_mllm_quant.recipe import Component, Recipe, find_recipe
 if TYPE_CHECKING:
     from edge_mllm_export.options import ExportOptions
     from edge_mllm_export.parts import Job
-    from edge_mllm_export.sweep_ground import Ground, Losses
+    from edge_mllm_export.sweep_choice import Losses
+    from edge_mllm_export.sweep_ground import Ground
 
 Announce = Callable[[str], None]
 FIXED: Mapping[Component, tuple[str, ...]] = {

@@ -82,8 +82,8 @@ def choose(found: Sequence[Measured], max_bytes: int | None, max_loss: float | N
 
 def better(ours: Chosen, theirs: Chosen) -> bool:
     """Whether one choice loses less than another beyond chance: 95 % interval of the paired difference."""
-    gap = sum(item.losses for item in ours.values()) - sum(item.losses for item in theirs.values())
-    return bootstrap_interval(list(gap))[1] < 0
+    mine, other = (np.sum([item.losses for item in choice.values()], axis=0) for choice in (ours, theirs))
+    return bootstrap_interval((mine - other).tolist())[1] < 0
 
 
 def _engines(found: Sequence[Measured]) -> list[Component]:

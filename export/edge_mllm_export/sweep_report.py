@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_mllm_export.sweep import Measured, Sweep
+    from edge_mllm_export.sweep import Sweep
+    from edge_mllm_export.sweep_choice import Measured
 
 JSON_FILE, TABLE_FILE, PLOT_FILE = "quantisation.json", "quantisation.md", "quantisation.svg"
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _ROOM = 720, 420, 80, 50, 30

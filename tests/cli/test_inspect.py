@@ -45,6 +45,18 @@ def test_inspect_shows_what_the_export_verified():
     assert "verdict within the limits" in lines
 
 
+def test_inspect_names_the_exceptions_from_a_recipe(tmp_path):
+    shutil.copytree(starter_bundle(), tmp_path / "x.edge")
+    file = tmp_path / "x.edge" / "bundle.json"
+    spec = json.loads(file.read_text())
+    spec["recipe"]["decoder_gguf"] |= {"name": "mixed", "overrides": ["head=q6_k", "blk.*.ffn_down=q4_0"]}
+    file.write_text(json.dumps(spec))
+    out = " ".join(call("inspect", tmp_path / "x.edge")[1].split())
+    bits = [f"{spec['recipe'][part]['bits_per_weight']:.2f}" for part in ("decoder_gguf", "decoder_onnx")]
+    assert f"decoder.gguf: mixed with head=q6_k blk.*.ffn_down=q4_0, {bits[0]} bits per weight" in out
+    assert f"decoder.onnx: {spec['parts']['decoder_onnx']['precision']}, {bits[1]} bits per weight" in out
+
+
 def test_inspect_says_when_the_report_is_of_another_exporter(tiny_bundle, tmp_path):
     copy = tmp_path / "copy.edge"
     shutil.copytree(tiny_bundle, copy)
