@@ -26,6 +26,9 @@ class Answer:
     timings: Timings
     peak_rss_bytes: int | None
     """Peak resident memory of the process so far; None where the system does not tell."""
+    peak_anonymous_bytes: int | None
+    """The part of it that belongs to no file, see :class:`edge_mllm.memory.AnonymousPeak`. Mapped weights, which the
+    system may drop and read again, are the rest."""
     model: str
     engine: Engine
 

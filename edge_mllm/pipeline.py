@@ -16,7 +16,7 @@ from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray
 from edge_mllm.encoder import PictureEncoder
 from edge_mllm.errors import ContextOverflowError
 from edge_mllm.generate import Ending, decode
-from edge_mllm.memory import peak_rss_bytes
+from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
 from edge_mllm.pictures import ConversationPicture
 from edge_mllm.prompt import PromptIds
 from edge_mllm.reader import Reader
@@ -54,6 +54,7 @@ class Pipeline:
         self._encoder, self._decoder = encoder, decoder
         self._cells = CellCache(decoder)
         self.rates = MeasuredRates()
+        self._anonymous = AnonymousPeak()
 
     def prompt(self, conversation: Conversation) -> PromptIds:
         """Render and tokenise a conversation.
@@ -163,6 +164,7 @@ class Pipeline:
             for picture, end in zip(job.pictures, borders, strict=True)
         ]
         segments = splice(job.prompt, embeddings, n_embd, [picture.token_grid for picture in job.pictures])
+        self._anonymous.note()
         self._encoder.release()
         if isinstance(self._decoder, LazyDecoder):
             with job.watch.stage("load"):
@@ -171,6 +173,7 @@ class Pipeline:
         with job.watch.stage("prefill"):
             self._decoder.reserve(len(keys) + job.request.max_new_tokens)
             logits = self._cells.prefill(ticket, keys, segments, borders)
+        self._anonymous.note()
         return ticket, kept, logits
 
     def _answer(self, job: _Job, texts: Sequence[str], finish: FinishReason, kept: int) -> Answer:
@@ -180,6 +183,7 @@ class Pipeline:
             completion_tokens=len(texts),
             reused_tokens=kept,
         )
+        self._anonymous.note()
         answer = Answer(
             text="".join(texts),
             finish_reason=finish,
@@ -187,6 +191,7 @@ class Pipeline:
             images=tuple(picture.usage for picture in job.pictures),
             timings=job.watch.timings(),
             peak_rss_bytes=peak_rss_bytes(),
+            peak_anonymous_bytes=self._anonymous.bytes,
             model=self._reader.name,
             engine=self._engine,
         )

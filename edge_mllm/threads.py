@@ -11,6 +11,12 @@ _FAST_CORE_SHARE = 0.6
 phone chip (870 and 1024 of 1024) and leaves the little ones (160 to 450) to the system."""
 
 
+_IN_ORDER = frozenset({0xD03, 0xD05, 0xD46, 0xD80})
+"""Part numbers (register MIDR_EL1, bits 4 to 15) of Arm's little cores: Cortex-A53, A55, A510, A520."""
+_IN_ORDER_SHARE = 0.5
+"""What such a core does in a cycle beside a big one, at most (capacity-dmips-mhz of the kernel's device trees)."""
+
+
 def default_threads(root: Path = Path("/")) -> int:
     """Count the fast physical cores available to this process; at least 1.
 
@@ -67,11 +73,22 @@ def _quota_of(directory: Path) -> float | None:
 
 def _fast(cpus: tuple[int, ...], root: Path) -> tuple[int, ...]:
     for attribute in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
-        speed = {cpu: _number(_cpu_directory(root, cpu) / attribute) for cpu in cpus}
+        speed = {cpu: float(_number(_cpu_directory(root, cpu) / attribute)) for cpu in cpus}
+        if attribute != "cpu_capacity":
+            speed = {cpu: clock * _work_in_a_cycle(cpu, root) for cpu, clock in speed.items()}
         if all(speed.values()):
             limit = _FAST_CORE_SHARE * max(speed.values())
             return tuple(cpu for cpu in cpus if speed[cpu] >= limit)
     return cpus
+
+
+def _work_in_a_cycle(cpu: int, root: Path) -> float:
+    midr = _read(_cpu_directory(root, cpu) / "regs/identification/midr_el1")
+    try:
+        part = int(midr, 16) >> 4 & 0xFFF
+    except ValueError:
+        return 1.0
+    return _IN_ORDER_SHARE if part in _IN_ORDER else 1.0
 
 
 def _cores(cpus: tuple[int, ...], root: Path) -> set[str]:

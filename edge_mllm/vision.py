@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edge_mllm.bundle import PatchInput, VisionSpec
 from edge_mllm.errors import BundleError, EngineError, PartMismatchError, SettingError
+from edge_mllm.memory import trim_heap
 from edge_mllm.patches import patch_positions, patch_windows
 from edge_mllm.tower_session import TowerEngine, TowerSession, line, open_tower
 
@@ -172,7 +173,9 @@ class VisionTower:
 
     def close(self) -> None:
         """Free the session; the next :meth:`encode` loads it again."""
-        self._session = None
+        if self._session is not None:
+            self._session = None
+            trim_heap()
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]], expected: tuple[int, ...]) -> FloatArray:
         assert self._session is not None  # noqa: S101  (loaded by encode)

@@ -36,7 +36,9 @@ def cost_line(answer: Answer) -> str:
     speeds = f"prefill {times.prefill_tps:.0f} tok/s, decode {times.decode_tps:.1f} tok/s"
     parts = [answer.engine, f"{counts}, {usage.completion_tokens} new", spent, speeds]
     if answer.peak_rss_bytes is not None:
-        parts.append(f"peak {answer.peak_rss_bytes / 1e6:.0f} MB")
+        own = answer.peak_anonymous_bytes
+        apart = "" if own is None else f" ({own / 1e6:.0f} anonymous)"
+        parts.append(f"peak {answer.peak_rss_bytes / 1e6:.0f} MB{apart}")
     return " | ".join(parts)
 
 

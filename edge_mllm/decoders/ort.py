@@ -20,6 +20,7 @@ from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
+from edge_mllm.memory import trim_heap
 
 _CELLS = 256
 """The cache grows in steps of this many cells."""
@@ -248,9 +249,11 @@ def open_session(graph: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many unrelated classes
         raise EngineError(f"ONNX Runtime cannot load {graph.name}: {' '.join(str(error).split())[:300]}") from error
+    trim_heap()
+    return session
 
 
 def _open_table(path: Path, spec: DecoderSpec) -> npt.NDArray[Any]:

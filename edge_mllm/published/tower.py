@@ -13,6 +13,7 @@ from edge_mllm.bundle import VisionSpec
 from edge_mllm.decoders.ort import open_session
 from edge_mllm.decoders.ort_cache import element_type
 from edge_mllm.errors import EngineError, PartMismatchError
+from edge_mllm.memory import trim_heap
 from edge_mllm.vision import Encoded, FloatArray, Progress
 
 _PIXELS, _MASK, _GRID, _FEATURES = "pixel_values", "pixel_attention_mask", "image_grid_thw", "image_features"
@@ -94,7 +95,9 @@ class PublishedTower:
 
     def close(self) -> None:
         """Free the session; the next :meth:`encode` loads it again."""
-        self._session = None
+        if self._session is not None:
+            self._session = None
+            trim_heap()
 
     def _tile(self, pixels: FloatArray) -> dict[str, npt.NDArray[Any]]:
         """Feeds of one tile [1, 3, height, width]."""

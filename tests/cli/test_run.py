@@ -22,6 +22,7 @@ RUN_KEYS = {
     "images": list,
     "timings": dict,
     "peak_rss_bytes": int,
+    "peak_anonymous_bytes": int,
     "model": str,
     "engine": str,
 }

@@ -57,6 +57,47 @@ def test_only_little_cores_allowed(tmp_path, allowed):
     assert threads.default_threads(machine(tmp_path, cpus)) == 2
 
 
+BOARDS = {
+    # Raspberry Pi 5 (BCM2712): four Cortex-A76, no capacity file, one clock
+    "pi5": ([{"cpufreq/cpuinfo_max_freq": "2400000"}] * 4, 4),
+    # Raspberry Pi 4 (BCM2711): four Cortex-A72; the kernel writes equal capacities
+    "pi4": ([{"cpu_capacity": "1024", "cpufreq/cpuinfo_max_freq": "1800000"}] * 4, 4),
+    # Rockchip RK3588: four Cortex-A55 (capacity-dmips-mhz 530), two pairs of Cortex-A76 binned a little apart
+    "rk3588": (
+        [{"cpu_capacity": "414", "cpufreq/cpuinfo_max_freq": "1800000"}] * 4
+        + [{"cpu_capacity": "1024", "cpufreq/cpuinfo_max_freq": "2400000"}] * 2
+        + [{"cpu_capacity": "1001", "cpufreq/cpuinfo_max_freq": "2352000"}] * 2,
+        4,
+    ),
+    # a phone's 4 + 3 + 1: the prime core must not hide the three big ones
+    "phone": (
+        [{"cpu_capacity": "250"}] * 4 + [{"cpu_capacity": "774"}] * 3 + [{"cpu_capacity": "1024"}],
+        4,
+    ),
+    # the same where only clocks are told: A55 at 1.8, A78 at 2.42, X1 at 2.84 GHz. Clocks alone would count all eight;
+    # a little core does less in a cycle
+    "phone by its clocks": (
+        [{"cpufreq/cpuinfo_max_freq": "1804800", "regs/identification/midr_el1": "0x00000000412fd050"}] * 4
+        + [{"cpufreq/cpuinfo_max_freq": "2419200", "regs/identification/midr_el1": "0x00000000411fd410"}] * 3
+        + [{"cpufreq/cpuinfo_max_freq": "2841600", "regs/identification/midr_el1": "0x00000000411fd440"}],
+        4,
+    ),
+    # Rockchip RK3588 allowed its little cores alone
+    "little ones alone": (
+        [{"cpufreq/cpuinfo_max_freq": "1800000", "regs/identification/midr_el1": "0x00000000412fd050"}] * 4,
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_real_boards(tmp_path, allowed, board):
+    cpus, expected = BOARDS[board]
+    allowed(*range(len(cpus)))
+    tree = {cpu: {**files, "topology/thread_siblings_list": str(cpu)} for cpu, files in enumerate(cpus)}
+    assert threads.default_threads(machine(tmp_path, tree)) == expected
+
+
 def test_clock_tells_where_capacity_does_not(tmp_path, allowed):
     allowed(0, 1, 2, 3)
     cpus = {cpu: {"cpufreq/cpuinfo_max_freq": "1400000" if cpu < 2 else "2400000"} for cpu in range(4)}
