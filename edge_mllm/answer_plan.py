@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_mllm.answer import Answer
+from edge_mllm.budget import Reduction
+from edge_mllm.memory_plan import MemoryPlan
 from edge_mllm.timings import ImageUsage
-
-_LEAST_PREFILL = 32
-"""Prompt tokens from which a speed is worth remembering."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +19,37 @@ class ImagePlan:
     tokens: int
     reduced: bool
     """Tiled more coarsely than the model does by itself."""
+    reduced_by: Reduction | None = None
+    """The setting that asked for it."""
 
     @staticmethod
     def of(usage: ImageUsage) -> ImagePlan:
         """The part of an answer's record that is known before."""
         return ImagePlan(
-            width=usage.width, height=usage.height, tiles=usage.tiles, tokens=usage.tokens, reduced=usage.reduced
+            width=usage.width,
+            height=usage.height,
+            tiles=usage.tiles,
+            tokens=usage.tokens,
+            reduced=usage.reduced,
+            reduced_by=usage.reduced_by,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerPlan:
-    """Counts are exact. Seconds come from earlier answers of the same model and leave out what could be reused."""
+    """Counts are exact; bytes are estimates on the safe side.
+
+    Seconds come from earlier answers of this process, else from what ``edge-mllm tune`` or a device profile measured
+    on this machine. Cells that the decoder still has cost nothing; embeddings found in a cache count as if they had to
+    be made.
+    """
 
     images: tuple[ImagePlan, ...]
     prompt_tokens: int
     """Visual ones included."""
     image_tokens: int
+    reused_tokens: int
+    """Of the prompt's, those whose keys and values the decoder still has."""
     context: int
     """Most tokens of prompt and answer together."""
     fits: bool
@@ -48,35 +59,18 @@ class AnswerPlan:
     cache_bytes: int | None
     """Keys and values of the prompt and of ``max_new_tokens``; None while the decoder is not loaded."""
     vision_s: float | None
-    """The tower over all tiles; None until it was measured."""
+    """The tower over all tiles that have to be encoded; None until it was measured."""
     prefill_s: float | None
-    """The decoder over the prompt; None until it was measured."""
+    """The decoder over what it does not have of the prompt; None until it was measured."""
+    preprocess_s: float | None
+    """Reading and cutting the pictures; None until it was measured."""
+    rates: str | None
+    """Where the speeds come from: ``this process``, ``edge-mllm tune``, ``device profile`` or ``probe``."""
+    memory: MemoryPlan
 
-
-class MeasuredRates:
-    """Speeds of the latest answer that showed them."""
-
-    def __init__(self) -> None:
-        self.tile_s: float | None = None
-        """Seconds of the tower for one tile."""
-        self.token_s: float | None = None
-        """Seconds of prefill for one token."""
-
-    def learn(self, answer: Answer) -> None:
-        """Take over what an answer shows."""
-        tiles = sum(image.tiles for image in answer.images if image.source == "tower")
-        if tiles and answer.timings.vision_s > 0 and all(image.source != "prepared" for image in answer.images):
-            self.tile_s = answer.timings.vision_s / tiles
-        if answer.usage.prompt_tokens - answer.usage.reused_tokens >= _LEAST_PREFILL:
-            self.token_s = 1 / answer.timings.prefill_tps
-
-    def vision_s(self, images: Sequence[ImageUsage]) -> float | None:
-        """Seconds of the tower over all tiles."""
-        tiles = sum(image.tiles for image in images)
-        if not tiles:
-            return 0.0
-        return None if self.tile_s is None else self.tile_s * tiles
-
-    def prefill_s(self, tokens: int) -> float | None:
-        """Seconds of prefill."""
-        return None if self.token_s is None else self.token_s * tokens
+    @property
+    def ttft_s(self) -> float | None:
+        """Seconds to the first token without loading; None until they are known."""
+        if self.vision_s is None or self.prefill_s is None:
+            return None
+        return (self.preprocess_s or 0.0) + self.vision_s + self.prefill_s

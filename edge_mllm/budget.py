@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from edge_mllm.errors import PromptError, SettingError
@@ -11,6 +11,12 @@ from edge_mllm.tile_plan import fit_tokens, low_detail, plan_tiles
 from edge_mllm.tilers import Tiler
 
 Detail = Literal["low", "auto", "high"]
+Reduction = Literal["detail", "max_image_tokens", "max_memory", "max_ttft"]
+"""The setting that made a picture's tiling coarser than the model's own."""
+
+
+_STEP = 32
+"""Limits are searched for in steps of this part of the visual tokens, or of one tile where that is more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,44 @@ def choose_tilers(
         f"the pictures need at least {sum(counts)} visual tokens with detail '{budget.detail}', "
         f"max_image_tokens allows {budget.max_image_tokens}; allow more or use --detail low"
     )
+
+
+def choose_within(
+    sizes: Sequence[tuple[int, int]],
+    tiler: Tiler,
+    tokens_per_tile: int,
+    budget: ImageBudget,
+    broken: Callable[[Sequence[Tiler]], Reduction | None],
+) -> list[tuple[Tiler, Reduction | None]]:
+    """As :func:`choose_tilers`, then coarser until no limit is broken; with what made each picture's tiling coarser.
+
+    With detail ``auto`` the finest choice that breaks no limit is taken, and the coarsest where all of them do. With
+    other details nothing is changed.
+
+    Args:
+        sizes: Width and height of each picture.
+        tiler: The model's own.
+        tokens_per_tile: Visual tokens of one tile.
+        budget: Limits on visual tokens.
+        broken: Names the limit that a choice of tilers breaks.
+
+    Raises:
+        PromptError: The budget cannot be kept.
+    """
+    own = choose_tilers(sizes, tiler, tokens_per_tile, budget)
+    asked: Reduction = "detail" if budget.detail == "low" else "max_image_tokens"
+    reason = broken(own) if sizes and budget.detail == "auto" else None
+    chosen, total = own, sum(_count(sizes, own, tokens_per_tile))
+    coarsest = [fit_tokens(tiler, size, 1, tokens_per_tile) for size in sizes]
+    least = sum(_count(sizes, coarsest, tokens_per_tile))
+    while total > least and reason is not None and (chosen is own or broken(chosen) is not None):
+        smaller = replace(budget, max_image_tokens=max(least, total - max(1, total // _STEP)))
+        chosen = choose_tilers(sizes, tiler, tokens_per_tile, smaller)
+        total = sum(_count(sizes, chosen, tokens_per_tile))
+    return [
+        (each, reason if each != before else asked if each != tiler else None)
+        for each, before in zip(chosen, own, strict=True)
+    ]
 
 
 def _count(sizes: Sequence[tuple[int, int]], tilers: Sequence[Tiler], tokens_per_tile: int) -> list[int]:

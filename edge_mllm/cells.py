@@ -53,15 +53,20 @@ class CellCache:
             A ticket for :meth:`prefill` and :meth:`step`, and the number of cells kept. At least one cell of the
             prompt is always left to compute, because its logits are needed.
         """
+        common = self.kept(keys, borders)
+        del self._keys[common:]
+        self.decoder.truncate(len(self._keys))
+        self._owner = object()
+        return self._owner, common
+
+    def kept(self, keys: Sequence[Key], borders: Sequence[int] | None) -> int:
+        """How many cells :meth:`begin` would keep; nothing is changed."""
         common = _common_prefix(self._keys, keys[:-1])
         if borders is not None:
             common = max((border for border in borders if border <= common), default=0)
         while 0 < common < len(keys) and isinstance(keys[common], tuple) and isinstance(keys[common - 1], tuple):
             common -= 1  # inside a picture's run of tokens
-        del self._keys[common:]
-        self.decoder.truncate(len(self._keys))
-        self._owner = object()
-        return self._owner, common
+        return common
 
     def prefill(
         self, ticket: object, keys: Sequence[Key], segments: Sequence[Segment], borders: Sequence[int]

@@ -58,14 +58,14 @@ class Chat:
         Raises:
             ImageError: A picture cannot be used.
             ContextOverflowError: The conversation does not fit any more.
+            LimitError: The answer would break one of the request's limits.
         """
         request = request or Request()
         watch = self._model.start_watch()
-        with watch.stage("preprocess"):
-            new = self._model.reader.pictures(images, request.budget)
-        messages = [*self._messages, user_message(prompt, len(new))]
-        pictures = [*self._pictures, *new]
-        pieces = self._model.pipeline.respond(Conversation(messages, pictures), request, watch, keep_any=True)
+        messages = [*self._messages, user_message(prompt, len(images))]
+        pipeline, earlier = self._model.pipeline, Conversation(messages, self._pictures)
+        pictures = [*self._pictures, *pipeline.pictures(images, earlier, request, watch, keep_any=True)]
+        pieces = pipeline.respond(Conversation(messages, pictures), request, watch, keep_any=True)
         return self._remember(pieces, messages, pictures)
 
     def save(self, path: str | Path) -> None:

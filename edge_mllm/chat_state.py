@@ -74,7 +74,8 @@ def unpack_chat(file: ChatFile, spec: BundleSpec) -> ChatState:
 
 def _picture_head(origin: PictureOrigin) -> dict[str, Any]:
     tiler = plain(asdict(origin.tiler))
-    return {"width": origin.width, "height": origin.height, "digest": origin.digest.hex(), "tiler": tiler}
+    size = {"width": origin.width, "height": origin.height}
+    return {**size, "digest": origin.digest.hex(), "tiler": tiler, "reduced_by": origin.reduced_by}
 
 
 def _picture(entry: dict[str, Any], content: npt.NDArray[Any], spec: BundleSpec) -> PicturePart:
@@ -82,7 +83,8 @@ def _picture(entry: dict[str, Any], content: npt.NDArray[Any], spec: BundleSpec)
         tiler = read_typed(Tiler, entry["tiler"], "tiler")
     except FieldError as error:
         raise ValueError(str(error)) from error
-    origin = PictureOrigin(int(entry["width"]), int(entry["height"]), bytes.fromhex(entry["digest"]), tiler)
+    size = int(entry["width"]), int(entry["height"])
+    origin = PictureOrigin(*size, bytes.fromhex(entry["digest"]), tiler, entry.get("reduced_by"))
     if content.dtype == np.uint8:
         part = PicturePart(origin, spec, rgb=content, rows=None)
         fits = content.shape == (origin.height, origin.width, 3)

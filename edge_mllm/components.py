@@ -38,6 +38,7 @@ class Components:
     tower: Tower
     encoder: PictureEncoder
     decoder: Decoder
+    settings: DecoderSettings
     binding: Callable[[], dict[str, str]]
     """What the bits of the decoder's cache depend on."""
 
@@ -118,6 +119,7 @@ def _published_components(directory: PublishedDirectory, opening: Opening) -> Co
         tower=tower,
         encoder=PictureEncoder(tower, opening.cache, directory.tower_digest, low_memory=opening.low_memory),
         decoder=LazyDecoder(load, spec.decoder, settings.n_ctx) if opening.low_memory else load(),
+        settings=settings,
         binding=lambda: engine_binding(directory.digest(), "onnx", settings),
     )
 
@@ -144,5 +146,6 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         tower=tower,
         encoder=PictureEncoder(tower, opening.cache, digest, low_memory=low_memory),
         decoder=open_decoder(bundle, engine, settings, lazy=low_memory),
+        settings=settings,
         binding=partial(cache_binding, bundle.path, engine, settings),
     )

@@ -28,6 +28,11 @@ class Tower(Protocol):
 
     n_embd: int
 
+    @property
+    def loaded(self) -> bool:
+        """Whether it is in memory."""
+        ...
+
     def load(self) -> None:
         """Load it now; does nothing when it is there."""
         ...
@@ -101,6 +106,13 @@ class PictureEncoder:
                 self._prepared[key] = self._embed(key, picture, watch, progress).rows
             while len(self._prepared) > _MOST_PREPARED:
                 self._prepared.popitem(last=False)
+
+    def probe(self, pixels: npt.NDArray[Any], token_grid: tuple[int, int] | None, watch: Stopwatch) -> float:
+        """Seconds of the tower over pixels that are no picture's; nothing is kept."""
+        with self._turn(watch):
+            with watch.stage("load"):
+                self.tower.load()
+            return self.tower.encode(pixels, token_grid=token_grid).seconds
 
     def release(self) -> None:
         """Pictures are done for now: with ``low_memory``, free the tower."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.budget import ImageBudget, choose_tilers
+from edge_mllm.budget import ImageBudget, Reduction, choose_within
 from edge_mllm.bundle import BundleSpec
 from edge_mllm.decoders.protocol import FloatArray
 from edge_mllm.encoder import PictureEncoder
@@ -33,6 +33,8 @@ class PictureOrigin:
     digest: bytes
     tiler: Tiler
     """The one in force, which a budget may have made coarser than the model's own."""
+    reduced_by: Reduction | None = None
+    """What made it coarser."""
 
 
 class ConversationPicture(ABC):
@@ -80,6 +82,11 @@ class ConversationPicture(ABC):
         return self._rgb if self._embeddings is None and self._rgb is not None else np.asarray(self._embeddings)
 
     @property
+    def encoded(self) -> bool:
+        """Whether its embeddings are there."""
+        return self._embeddings is not None
+
+    @property
     def rgb(self) -> RgbArray:
         """Its pixels uint8 [height, width, 3]; there until it is encoded."""
         assert self._rgb is not None  # noqa: S101  (kept until there are embeddings)
@@ -125,11 +132,16 @@ class PicturePart(ConversationPicture):
         self._spec = spec
 
     @staticmethod
-    def decoded(rgb: RgbArray, tiler: Tiler, spec: BundleSpec) -> PicturePart:
+    def decoded(rgb: RgbArray, tiler: Tiler, spec: BundleSpec, reduced_by: Reduction | None = None) -> PicturePart:
         """A picture uint8 [height, width, 3] that is new."""
         height, width = rgb.shape[:2]
         digest = picture_digest(rgb, spec.image, spec.vision, tiler)
-        return PicturePart(PictureOrigin(width, height, digest, tiler), spec, rgb=rgb, rows=None)
+        return PicturePart(PictureOrigin(width, height, digest, tiler, reduced_by), spec, rgb=rgb, rows=None)
+
+    @staticmethod
+    def planned(size: tuple[int, int], tiler: Tiler, spec: BundleSpec) -> PicturePart:
+        """A picture of this width and height without pixels, to count with."""
+        return PicturePart(PictureOrigin(*size, b"", tiler), spec, rgb=None, rows=None)
 
     @property
     def tokens(self) -> int:
@@ -146,6 +158,7 @@ class PicturePart(ConversationPicture):
             tokens=self.tokens,
             reduced=self.reduced,
             source=self.source,
+            reduced_by=self.origin.reduced_by if self.reduced else None,
         )
 
     @property
@@ -162,8 +175,20 @@ class PicturePart(ConversationPicture):
         return cut_tiles(self.rgb, self._spec.image, self._spec.vision, tiler=self.origin.tiler).pixels
 
 
-def prepare_pictures(pictures: Sequence[Picture], spec: BundleSpec, budget: ImageBudget) -> list[PicturePart]:
+PictureCheck = Callable[[Sequence[ConversationPicture]], Reduction | None]
+"""Names the limit that pictures break with the tiling they have."""
+
+
+def prepare_pictures(
+    pictures: Sequence[Picture], spec: BundleSpec, budget: ImageBudget, broken: PictureCheck | None = None
+) -> list[PicturePart]:
     """Decode pictures and choose their tiling; nothing is resized or encoded yet.
+
+    Args:
+        pictures: In any form.
+        spec: Of the bundle.
+        budget: Limits on visual tokens.
+        broken: Further limits, see :func:`edge_mllm.budget.choose_within`.
 
     Raises:
         ImageError: A picture cannot be read.
@@ -172,5 +197,10 @@ def prepare_pictures(pictures: Sequence[Picture], spec: BundleSpec, budget: Imag
     decoded = [load_rgb(picture) for picture in pictures]
     sizes = [(rgb.shape[1], rgb.shape[0]) for rgb in decoded]
     own = spec.image.tiler_for(len(sizes))
-    tilers = choose_tilers(sizes, own, spec.vision.tokens_per_tile, budget)
-    return [PicturePart.decoded(rgb, tiler, spec) for rgb, tiler in zip(decoded, tilers, strict=True)]
+
+    def check(tilers: Sequence[Tiler]) -> Reduction | None:
+        planned = [PicturePart.planned(size, tiler, spec) for size, tiler in zip(sizes, tilers, strict=True)]
+        return None if broken is None else broken(planned)
+
+    chosen = choose_within(sizes, own, spec.vision.tokens_per_tile, budget, check)
+    return [PicturePart.decoded(rgb, tiler, spec, why) for rgb, (tiler, why) in zip(decoded, chosen, strict=True)]

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge_mllm.answer import Answer, FinishReason, Piece
-from edge_mllm.answer_plan import AnswerPlan, ImagePlan, MeasuredRates
-from edge_mllm.bundle import Engine
+from edge_mllm.answer_plan import AnswerPlan
 from edge_mllm.cells import CellCache, Key, picture_ends, prompt_keys
 from edge_mllm.chat_template import Message
+from edge_mllm.components import Components
 from edge_mllm.decoders.lazy import LazyDecoder
-from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray
-from edge_mllm.encoder import PictureEncoder
+from edge_mllm.decoders.protocol import DecoderState, FloatArray
 from edge_mllm.errors import ContextOverflowError
 from edge_mllm.generate import Ending, decode
+from edge_mllm.image import Picture
+from edge_mllm.limits import Limit, LimitError
 from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
 from edge_mllm.pictures import ConversationPicture
+from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
-from edge_mllm.reader import Reader
 from edge_mllm.request import Request
 from edge_mllm.sampling import LogitsProcessor, Sampler
 from edge_mllm.splice import splice
@@ -49,11 +50,11 @@ class _Job:
 class Pipeline:
     """Joins the stages; knows what lies in the decoder's cache."""
 
-    def __init__(self, reader: Reader, engine: Engine, encoder: PictureEncoder, decoder: Decoder) -> None:
-        self._reader, self._engine = reader, engine
-        self._encoder, self._decoder = encoder, decoder
-        self._cells = CellCache(decoder)
-        self.rates = MeasuredRates()
+    def __init__(self, parts: Components) -> None:
+        self._reader, self._engine = parts.reader, parts.engine
+        self._encoder, self._decoder = parts.encoder, parts.decoder
+        self._cells = CellCache(parts.decoder)
+        self._planner = Planner(parts)
         self._anonymous = AnonymousPeak()
 
     def prompt(self, conversation: Conversation) -> PromptIds:
@@ -64,26 +65,54 @@ class Pipeline:
         """
         return self._reader.prompt(conversation.messages, conversation.pictures)
 
-    def plan(self, conversation: Conversation, max_new_tokens: int) -> AnswerPlan:
-        """What an answer will take; nothing is encoded.
+    def plan(self, conversation: Conversation, max_new_tokens: int, *, keep_any: bool = False) -> AnswerPlan:
+        """What an answer will take; nothing is encoded. Arguments as :meth:`respond`.
 
         Raises:
             PromptError: The model's template refuses the messages.
         """
         prompt = self.prompt(conversation)
-        count, context, cell = len(prompt.ids), self._decoder.n_ctx, self._decoder.cell_bytes
-        usages = [picture.usage for picture in conversation.pictures]
-        return AnswerPlan(
-            images=tuple(ImagePlan.of(each) for each in usages),
-            prompt_tokens=count,
-            image_tokens=prompt.image_tokens,
-            context=context,
-            fits=count + 1 <= context,
-            file_bytes=self._reader.weight_bytes(pictures=bool(usages)),
-            cache_bytes=None if cell is None else cell * min(context, count + max_new_tokens),
-            vision_s=self.rates.vision_s(usages),
-            prefill_s=self.rates.prefill_s(count),
-        )
+        keys = prompt_keys(prompt, [picture.digest for picture in conversation.pictures])
+        kept = self._cells.kept(keys, None if keep_any else picture_ends(prompt))
+        return self._planner.plan(prompt, conversation.pictures, max_new_tokens, kept)
+
+    def pictures(
+        self, images: Sequence[Picture], earlier: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool
+    ) -> Sequence[ConversationPicture]:
+        """Decode a request's pictures and tile them as finely as its budget and its limits allow.
+
+        Args:
+            images: In any form.
+            earlier: All messages, the new one with places for ``images`` among them, and the pictures before these.
+            request: With the limits.
+            watch: Running since the answer was asked for.
+            keep_any: As :meth:`respond`.
+
+        Raises:
+            ImageError: A picture cannot be used.
+            PromptError: The budget on visual tokens cannot be kept.
+            SettingError: A limit cannot be held with this model.
+        """
+
+        def broken(pictures: Sequence[ConversationPicture]) -> Limit | None:
+            asked = Conversation(earlier.messages, [*earlier.pictures, *pictures])
+            return self._check(asked, request, watch, keep_any=keep_any)[0]
+
+        with watch.stage("preprocess"):
+            return self._reader.pictures(images, request.budget, broken if request.limits.given else None)
+
+    def _check(
+        self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool
+    ) -> tuple[Limit | None, AnswerPlan]:
+        """The limit that an answer would break, and its plan. Where speeds are needed and unknown they are measured."""
+        limits, tokens = request.limits, request.max_new_tokens
+        plan = self.plan(conversation, tokens, keep_any=keep_any)
+        limit = limits.broken(plan, watch.spent_s)
+        if limit is None and limits.max_ttft_s is not None and plan.ttft_s is None:
+            self._planner.measure(watch, pictures=plan.vision_s is None)
+            plan = self.plan(conversation, tokens, keep_any=keep_any)
+            limit = limits.broken(plan, watch.spent_s)
+        return limit, plan
 
     def respond(
         self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool = False
@@ -102,12 +131,17 @@ class Pipeline:
         Raises:
             ContextOverflowError: The prompt does not fit.
             PromptError: The model's template refuses the messages.
+            LimitError: It would break one of the request's limits.
             SchemaError: The answer cannot be held to the request's JSON schema.
         """
         prompt = self.prompt(conversation)
         needed = len(prompt.ids) + 1
         if needed > self._decoder.n_ctx:
             raise ContextOverflowError(needed, self._decoder.n_ctx, prompt.image_tokens)
+        if request.limits.given:
+            limit, plan = self._check(conversation, request, watch, keep_any=keep_any)
+            if limit is not None:
+                raise LimitError(limit, plan, request.limits, watch.spent_s)
         processors = request.processors
         if request.json_schema is not None:
             processors = (self._reader.grammar(request.json_schema, watch), *processors)
@@ -195,5 +229,5 @@ class Pipeline:
             model=self._reader.name,
             engine=self._engine,
         )
-        self.rates.learn(answer)
+        self._planner.rates.learn(answer)
         return answer

@@ -11,7 +11,7 @@ from edge_mllm.bundle_files import OpenBundle
 from edge_mllm.chat_template import ChatTemplate, Message
 from edge_mllm.image import Picture
 from edge_mllm.json_grammar import JsonGrammars
-from edge_mllm.pictures import ConversationPicture, PicturePart, prepare_pictures
+from edge_mllm.pictures import ConversationPicture, PictureCheck, PicturePart, prepare_pictures
 from edge_mllm.prompt import PromptIds, build_prompt
 from edge_mllm.sampling import LogitsProcessor
 from edge_mllm.stream_text import TokenDecoder
@@ -41,8 +41,10 @@ class Reader(Protocol):
         """Turns the answer's tokens into text."""
         ...
 
-    def pictures(self, pictures: Sequence[Picture], budget: ImageBudget) -> Sequence[ConversationPicture]:
-        """Decode pictures and plan their visual tokens; nothing is encoded yet.
+    def pictures(
+        self, pictures: Sequence[Picture], budget: ImageBudget, broken: PictureCheck | None = None
+    ) -> Sequence[ConversationPicture]:
+        """Decode pictures and plan their visual tokens, coarser where a limit is ``broken``; nothing is encoded yet.
 
         Raises:
             ImageError: A picture cannot be used.
@@ -91,9 +93,11 @@ class BundleReader:
         """As bundle.json says."""
         return self.spec.prompt.stop_token_ids
 
-    def pictures(self, pictures: Sequence[Picture], budget: ImageBudget) -> list[PicturePart]:
+    def pictures(
+        self, pictures: Sequence[Picture], budget: ImageBudget, broken: PictureCheck | None = None
+    ) -> list[PicturePart]:
         """Decode pictures and choose their tiling."""
-        return prepare_pictures(pictures, self.spec, budget)
+        return prepare_pictures(pictures, self.spec, budget, broken)
 
     def prompt(self, messages: Sequence[Message], pictures: Sequence[ConversationPicture]) -> PromptIds:
         """Render and tokenise messages."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_mllm.budget import ImageBudget
 from edge_mllm.errors import SettingError
+from edge_mllm.limits import Limits
 from edge_mllm.sampling import LogitsProcessor, SamplingOptions
 
 
@@ -22,6 +23,7 @@ class Request:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     stop: tuple[str, ...] = ()
     budget: ImageBudget = field(default_factory=ImageBudget)
+    limits: Limits = field(default_factory=Limits)
     ignore_eos: bool = False
     """Do not end at the model's stop tokens."""
     processors: tuple[LogitsProcessor, ...] = ()

@@ -21,6 +21,7 @@ from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.embedding_store import EmbeddingStore
 from edge_mllm.errors import EngineError, ModelNotFoundError
 from edge_mllm.image import Picture, load_rgb
+from edge_mllm.limits import Limits
 from edge_mllm.pipeline import Conversation, Pipeline
 from edge_mllm.preparation import Preparation, Preparations
 from edge_mllm.request import Request, question_messages, user_message
@@ -133,7 +134,7 @@ class Model:
         self.reader, self.decoder = parts.reader, parts.decoder
         self._tower, self._encoder = parts.tower, parts.encoder
         self._preparations = Preparations(parts.encoder, parts.reader)
-        self.pipeline = Pipeline(parts.reader, parts.engine, parts.encoder, parts.decoder)
+        self.pipeline = Pipeline(parts)
         self._load_s = load_s
 
     @property
@@ -163,6 +164,8 @@ class Model:
         system: str | None = None,
         detail: Detail = "auto",
         max_image_tokens: int | None = None,
+        max_memory: int | None = None,
+        max_ttft: float | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
     ) -> Answer:
@@ -177,12 +180,17 @@ class Model:
             system: A system message.
             detail: How finely pictures are tiled, see :class:`edge_mllm.budget.ImageBudget`.
             max_image_tokens: Most visual tokens of all pictures together.
+            max_memory: Most resident bytes of the process. With detail ``auto`` pictures are tiled more coarsely until
+                the answer's :meth:`plan` keeps it; what cannot be kept is refused.
+            max_ttft: Most seconds to the first token, loading apart; held in the same way. Where no speed is known one
+                tile and a short prefill are measured first, which counts.
             ignore_eos: Do not end at the model's stop tokens; for measurements that need a fixed length.
             json_schema: JSON Schema as text that the answer is held to; it is valid unless ``max_new_tokens`` cut it.
 
         Raises:
             ImageError: A picture cannot be used.
             ContextOverflowError: Prompt and pictures do not fit; found before anything is encoded.
+            LimitError: The answer would break ``max_memory`` or ``max_ttft``.
             PromptError: The model's template refuses the messages.
             SchemaError: The answer cannot be held to the JSON schema.
             SettingError: An option is outside its range.
@@ -196,6 +204,8 @@ class Model:
             system=system,
             detail=detail,
             max_image_tokens=max_image_tokens,
+            max_memory=max_memory,
+            max_ttft=max_ttft,
             ignore_eos=ignore_eos,
             json_schema=json_schema,
         )
@@ -212,6 +222,8 @@ class Model:
         system: str | None = None,
         detail: Detail = "auto",
         max_image_tokens: int | None = None,
+        max_memory: int | None = None,
+        max_ttft: float | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
     ) -> Iterator[Piece]:
@@ -221,13 +233,13 @@ class Model:
             sampling=sampling or SamplingOptions(),
             stop=tuple(stop),
             budget=ImageBudget(detail=detail, max_image_tokens=max_image_tokens),
+            limits=Limits(max_memory=max_memory, max_ttft_s=max_ttft),
             ignore_eos=ignore_eos,
             json_schema=json_schema,
         )
         messages = question_messages(prompt, len(images), system)
         watch = self.start_watch()
-        with watch.stage("preprocess"):
-            parts = self.reader.pictures(images, request.budget)
+        parts = self.pipeline.pictures(images, Conversation(messages, ()), request, watch, keep_any=False)
         return self.pipeline.respond(Conversation(messages, parts), request, watch)
 
     def chat(self, *, system: str | None = None) -> Chat:
@@ -236,7 +248,7 @@ class Model:
 
         return Chat(self, system=system)
 
-    def plan(
+    def plan(  # noqa: PLR0913  (as generate)
         self,
         prompt: str,
         images: Sequence[Picture] = (),
@@ -245,15 +257,24 @@ class Model:
         system: str | None = None,
         detail: Detail = "auto",
         max_image_tokens: int | None = None,
+        max_memory: int | None = None,
+        max_ttft: float | None = None,
     ) -> AnswerPlan:
         """What :meth:`generate` with the same arguments will take: tiles, tokens, bytes, and seconds where known.
+
+        Limits that cannot be kept are no error here: the plan shows the coarsest tiling and what it takes.
 
         Raises:
             ImageError: A picture cannot be used.
             PromptError: The image budget cannot be kept, or the model's template refuses the messages.
         """
-        parts = self.reader.pictures(images, ImageBudget(detail=detail, max_image_tokens=max_image_tokens))
-        messages = question_messages(prompt, len(parts), system)
+        request = Request(
+            max_new_tokens=max_new_tokens,
+            budget=ImageBudget(detail=detail, max_image_tokens=max_image_tokens),
+            limits=Limits(max_memory=max_memory, max_ttft_s=max_ttft),
+        )
+        messages, watch = question_messages(prompt, len(images), system), self.start_watch()
+        parts = self.pipeline.pictures(images, Conversation(messages, ()), request, watch, keep_any=False)
         return self.pipeline.plan(Conversation(messages, parts), max_new_tokens)
 
     def load_chat(self, path: str | Path) -> Chat:

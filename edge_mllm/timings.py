@@ -6,8 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from edge_mllm.budget import Reduction
+
+Stage = Literal["load", "preprocess", "vision", "prefill", "grammar", "probe"]
+"""Parts of an answer whose time is taken."""
 EmbeddingSource = Literal["tower", "prepared", "memory", "disk", "kv"]
 """Where a picture's embeddings came from: computed now, computed in the background before they were needed, found in
 the cache in memory or on disk, or not needed because the decoder still had the picture's keys and values."""
@@ -35,6 +39,8 @@ class Timings:
     """Tokens after the first per second of decoding; 0 for a single token."""
     grammar_s: float = 0.0
     """Masking tokens that a JSON schema forbids, for all tokens of the answer; part of ttft_s and decode_s."""
+    probe_s: float = 0.0
+    """Measuring one tile and a short prefill, because ``max_ttft`` was given and no speed was known; part of ttft_s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,8 @@ class ImageUsage:
     reduced: bool = False
     """Tiled more coarsely than the model does by itself, because a budget or low detail asked for it."""
     source: EmbeddingSource = "tower"
+    reduced_by: Reduction | None = None
+    """The setting that asked for it."""
 
 
 def per_second(count: int, seconds: float) -> float:
@@ -75,8 +83,10 @@ class Stopwatch:
     def __init__(self, load_s: float = 0.0) -> None:
         """Start; ``load_s`` is what loading took before this answer."""
         self._start = time.perf_counter()
-        self._seconds: dict[str, float] = dict.fromkeys(("load", "preprocess", "vision", "prefill", "grammar"), 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(get_args(Stage), 0.0)
         self._load_before = load_s
+        self._inner = 0.0
+        """Seconds of stages that ended inside the one that runs."""
         self._first_token: float | None = None
         self._last_token = 0.0
         self._tokens = 0
@@ -84,13 +94,20 @@ class Stopwatch:
         """Prompt tokens that were computed."""
 
     @contextmanager
-    def stage(self, name: Literal["load", "preprocess", "vision", "prefill", "grammar"]) -> Iterator[None]:
-        """Add the time of a block to a stage."""
-        start = time.perf_counter()
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Add the time of a block to a stage; a stage inside it is not counted twice."""
+        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
         try:
             yield
         finally:
-            self._seconds[name] += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._seconds[name] += seconds - self._inner
+            self._inner = outer + seconds
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the answer was asked for, without loading."""
+        return time.perf_counter() - self._start - self._seconds["load"]
 
     def token(self) -> None:
         """Note that a token was chosen."""
@@ -114,4 +131,5 @@ class Stopwatch:
             prefill_tps=per_second(self.prefilled, seconds["prefill"]),
             decode_tps=per_second(self._tokens - 1, decode),
             grammar_s=seconds["grammar"],
+            probe_s=seconds["probe"],
         )

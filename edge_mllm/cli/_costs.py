@@ -15,7 +15,9 @@ def cost_line(answer: Answer) -> str:
     counts = f"{text_tokens} text"
     if answer.images:
         tiles = sum(image.tiles for image in answer.images)
-        counts += f" + {usage.image_tokens} image tokens ({tiles} {'tile' if tiles == 1 else 'tiles'})"
+        limits = sorted({str(image.reduced_by) for image in answer.images if image.reduced_by is not None})
+        coarser = f", coarser for {' and '.join(limits)}" if limits else ""
+        counts += f" + {usage.image_tokens} image tokens ({tiles} {'tile' if tiles == 1 else 'tiles'}{coarser})"
     else:
         counts += " tokens"
     if usage.reused_tokens:
@@ -30,6 +32,8 @@ def cost_line(answer: Answer) -> str:
             "prefill": times.prefill_s,
             "decode": times.decode_s,
         }
+    if times.probe_s:
+        stages["probe"] = times.probe_s
     if times.grammar_s:
         stages["grammar"] = times.grammar_s
     spent = ", ".join(f"{name} {_milliseconds(seconds)}" for name, seconds in stages.items())

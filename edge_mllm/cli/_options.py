@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from edge_mllm.decoders.settings import KVType
+    from edge_mllm.limits import Limits
 
 
 class EngineName(StrEnum):
@@ -91,6 +92,22 @@ MaxImageTokensOption = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Most visual tokens of all pictures together.", rich_help_panel=_LIMITS),
 ]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory of the process, such as 1.5GB; pictures are tiled more coarsely for it, or refused.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+MaxTtftOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Most seconds to the first token, loading apart; held in the same way.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 CacheDirOption = Annotated[
     Path | None,
     typer.Option(
@@ -158,6 +175,17 @@ def read_schema(path: Path | None) -> str | None:
         raise SchemaError(f"'{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SchemaError(f"'{path}' is not UTF-8 text") from error
+
+
+def read_limits(max_memory: str | None, max_ttft: float | None) -> Limits:
+    """Limits as they were typed.
+
+    Raises:
+        SettingError: One cannot be read, or is not above zero.
+    """
+    from edge_mllm.limits import Limits, parse_bytes
+
+    return Limits(max_memory=None if max_memory is None else parse_bytes(max_memory), max_ttft_s=max_ttft)
 
 
 def kv_type_of(option: KVTypeName | None) -> KVType | None:

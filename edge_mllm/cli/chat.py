@@ -40,6 +40,8 @@ def chat(
     kv_type: options.KVTypeOption = None,
     detail: options.DetailOption = options.DetailName.auto,
     max_image_tokens: options.MaxImageTokensOption = None,
+    max_memory: options.MaxMemoryOption = None,
+    max_ttft: options.MaxTtftOption = None,
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     chat_file: options.ChatFileOption = None,
@@ -59,6 +61,7 @@ def chat(
             temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
         ),
         budget=ImageBudget(detail=detail.value, max_image_tokens=max_image_tokens),
+        limits=options.read_limits(max_memory, max_ttft),
         json_schema=options.read_schema(json_schema),
     )
     loading = load(
@@ -76,6 +79,8 @@ def chat(
     with loading as loaded:
 
         def prepare(pictures: list[Path]) -> None:
+            if request.limits.given:  # how finely they may be tiled depends on the question
+                return
             loaded.prepare(*pictures, detail=detail.value, max_image_tokens=max_image_tokens)
 
         conversation = _begin(loaded, chat_file, system)

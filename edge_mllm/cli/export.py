@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -123,6 +122,7 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle and compare the two."""
     _require_extra()
+    from edge_mllm.limits import parse_bytes
     from edge_mllm_export import ExportOptions, Limits, export_bundle, parse_override
 
     chosen = {"min_top1": min_top1, "max_kl": max_kl, "min_cosine": min_cosine}
@@ -131,7 +131,7 @@ def export(
         format=format.value,
         quant=quant,
         kv=None if kv is None else "q8",
-        max_size=None if max_size is None else read_size(max_size),
+        max_size=None if max_size is None else parse_bytes(max_size),
         max_loss=max_loss,
         vision=vision,
         mmproj=mmproj,
@@ -148,24 +148,6 @@ def export(
     with _interruptible(), _progress() as announce:
         spec = export_bundle(source, out, options, announce)
     _report(spec, out)
-
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def read_size(text: str) -> int:
-    """Bytes of ``300MB``, ``1.5GB``, ``280MiB`` or a plain number.
-
-    Raises:
-        SettingError: It is none of these.
-    """
-    from edge_mllm.errors import SettingError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    unit = found.group(2).upper() if found else "?"
-    if found is None or unit not in _UNITS:
-        raise SettingError(f"'{text}' is no size; write 300MB, 1.5GB or 280MiB")
-    return int(float(found.group(1)) * _UNITS[unit])
 
 
 def _require_extra() -> None:

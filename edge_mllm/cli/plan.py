@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _SIZES = ((640, 480), (1024, 768), (1920, 1080), (1080, 2400))
 """Pictures whose visual tokens are listed."""
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
 @plain_errors
@@ -51,6 +49,7 @@ def plan(
     Of a hub id only the configuration files are fetched. Bytes are exact; times come from a roofline.
     """
     from edge_mllm.bench.cases import parse_size
+    from edge_mllm.limits import parse_bytes
     from edge_mllm.plan.costs import Ask, costs
     from edge_mllm.plan.devices import named_device, this_machine
 
@@ -64,20 +63,6 @@ def plan(
         sys.stdout.write(json.dumps(_report(facts, profile, ask, found), indent=2) + "\n")
     else:
         _show(facts, profile, ask, found)
-
-
-def parse_bytes(text: str) -> int:
-    """A size such as ``2GB``, ``512 MiB`` or ``1.5g`` in bytes.
-
-    Raises:
-        SettingError: It is none.
-    """
-    from edge_mllm.errors import SettingError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text.lower())
-    if found is None:
-        raise SettingError(f"a size is a number with a unit, such as 2GB or 512MiB; got '{text}'")
-    return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
 def _facts(source: str | None) -> ModelFacts:

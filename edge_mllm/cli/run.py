@@ -43,6 +43,8 @@ def run(
     kv_type: options.KVTypeOption = None,
     detail: options.DetailOption = options.DetailName.auto,
     max_image_tokens: options.MaxImageTokensOption = None,
+    max_memory: options.MaxMemoryOption = None,
+    max_ttft: options.MaxTtftOption = None,
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     json_schema: options.JsonSchemaOption = None,
@@ -59,7 +61,7 @@ def run(
     sampling = SamplingOptions(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed
     )
-    schema = options.read_schema(json_schema)
+    schema, limits = options.read_schema(json_schema), options.read_limits(max_memory, max_ttft)
     tuned = _tuned(model, engine, threads)
     chosen: dict[str, Any] = {"engine": engine, "threads": threads, "vision_engine": vision_engine.value, **tuned}
     files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir}
@@ -75,6 +77,8 @@ def run(
             system=system,
             detail=detail.value,
             max_image_tokens=max_image_tokens,
+            max_memory=limits.max_memory,
+            max_ttft=limits.max_ttft_s,
             json_schema=schema,
         )
         _show(pieces, as_json, tuned)

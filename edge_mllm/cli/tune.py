@@ -70,6 +70,8 @@ def _tuned(path: Path, found: Found) -> Tuned:
         chunk=found.best.chunk,
         seconds=found.best.seconds,
         default_seconds=found.default.seconds,
+        tile_s=found.best.tile_s,
+        token_s=found.best.token_s,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=machine.versions,
     )

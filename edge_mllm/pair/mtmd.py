@@ -89,6 +89,11 @@ class MtmdTower:
         """Whether a picture's tokens see each other in both directions."""
         return bool(self._api.mtmd_decode_use_non_causal(self._handle, None))
 
+    @property
+    def loaded(self) -> bool:
+        """It is there until it is closed."""
+        return self._handle is not None
+
     def load(self) -> None:
         """It is there."""
 

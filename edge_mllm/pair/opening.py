@@ -53,6 +53,7 @@ def pair_components(opening: Opening) -> Components:
         tower=runs,
         encoder=PictureEncoder(runs, opening.cache, lambda: _digest(files.mmproj)),
         decoder=decoder,
+        settings=opening.settings,
         binding=_no_binding,
     )
 

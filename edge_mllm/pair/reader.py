@@ -17,7 +17,7 @@ from edge_mllm.pair.files import PairFiles
 from edge_mllm.pair.mtmd import MARKER, MtmdTower, PictureLayout, VisualRun
 from edge_mllm.pair.template import PictureTemplate
 from edge_mllm.pair.vocabulary import LlamaVocabulary
-from edge_mllm.pictures import ConversationPicture
+from edge_mllm.pictures import ConversationPicture, PictureCheck
 from edge_mllm.prompt import PromptIds, Slot, check_messages
 from edge_mllm.sampling import LogitsProcessor
 from edge_mllm.timings import ImageUsage, Stopwatch
@@ -67,6 +67,8 @@ class PairPicture(ConversationPicture):
 class NoTower:
     """Stands where a tower would be; see :class:`edge_mllm.encoder.Tower`."""
 
+    loaded = True
+
     def __init__(self, n_embd: int) -> None:
         self.n_embd = n_embd
 
@@ -114,7 +116,12 @@ class PairReader:
         """What llama.cpp takes for an end of generation."""
         return self.tokenizer.ends
 
-    def pictures(self, pictures: Sequence[Picture], budget: ImageBudget) -> list[PairPicture]:
+    def pictures(
+        self,
+        pictures: Sequence[Picture],
+        budget: ImageBudget,
+        broken: PictureCheck | None = None,  # noqa: ARG002  (libmtmd has one tiling; what it needs is checked later)
+    ) -> list[PairPicture]:
         """Decode pictures and count their visual tokens.
 
         Raises:

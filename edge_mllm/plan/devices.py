@@ -12,8 +12,9 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from edge_mllm.bench.fingerprint import fingerprint
+from edge_mllm.bench.fingerprint import fingerprint, machine_id
 from edge_mllm.bench.peaks import Peaks
+from edge_mllm.cpu import read_processor
 from edge_mllm.errors import SettingError
 from edge_mllm.plan.roofline import DeviceProfile, Line, load_profile, save_profile
 
@@ -47,11 +48,9 @@ def named_device(name: str) -> DeviceProfile:
 
 def this_machine(cache: Path | None = None) -> DeviceProfile:
     """The profile measured here, else the reference scaled by this machine's limits, which takes about a second."""
-    folder = (cache or cache_folder()) / "devices"
-    bare = fingerprint(peaks=False)
-    stored = folder / f"{bare.id}.json"
-    if stored.is_file():
-        return load_profile(stored)
+    measured = measured_here(cache)
+    if measured is not None:
+        return measured
     machine = fingerprint()
     empty = DeviceProfile(
         machine=machine.id,
@@ -65,6 +64,17 @@ def this_machine(cache: Path | None = None) -> DeviceProfile:
     )
     reference = _reference()
     return scaled(reference, empty)
+
+
+def measured_here(cache: Path | None = None) -> DeviceProfile | None:
+    """The profile that was measured on this machine; None where there is none.
+
+    Raises:
+        ResultFileError: The stored file is no profile.
+    """
+    folder = (cache or cache_folder()) / "devices"
+    stored = folder / f"{machine_id(read_processor())}.json"
+    return load_profile(stored) if stored.is_file() else None
 
 
 def keep_profile(profile: DeviceProfile, cache: Path | None = None) -> Path:

@@ -38,6 +38,10 @@ class Tuned:
     created: str
     versions: dict[str, str]
     """Of the packages that decide the speed; with others the settings no longer count."""
+    tile_s: float | None = None
+    """Of the tower for one tile, with these settings; None in files of older releases."""
+    token_s: float | None = None
+    """Of prefill for one token."""
 
 
 def bundle_hash(bundle: Path) -> str:

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_mllm.cli.main import app
-from edge_mllm.cli.plan import parse_bytes
 from edge_mllm.errors import SettingError
+from edge_mllm.limits import parse_bytes
 
 RUNNER = CliRunner()
 

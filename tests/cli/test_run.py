@@ -51,11 +51,11 @@ def test_json_is_one_object_with_the_named_keys(tiny_bundle, photo, engine):
     assert document["engine"] == engine
     assert document["usage"]["completion_tokens"] == 6
     assert document["images"] == [
-        {"width": 90, "height": 60, "tiles": 13, "tokens": 52, "reduced": False, "source": "tower"}
+        {"width": 90, "height": 60, "tiles": 13, "tokens": 52, "reduced": False, "source": "tower", "reduced_by": None}
     ]
     assert set(document["timings"]) == {
         "load_s", "preprocess_s", "vision_s", "prefill_s", "ttft_s", "decode_s", "prefill_tps", "decode_tps",
-        "grammar_s",
+        "grammar_s", "probe_s",
     }  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from edge_mllm.bundle_files import open_bundle
 from edge_mllm.cells import picture_ends
-from edge_mllm.cli.export import read_size
 from edge_mllm.decoders.positions import segment_length
 from edge_mllm.decoders.protocol import Decoder, FloatArray, Segment
 from edge_mllm.errors import SettingError
+from edge_mllm.limits import parse_bytes
 from edge_mllm_export import ExportOptions, export_bundle, parse_override, sweep
 from edge_mllm_export.calibration import gather_moments, read_calibration, split_probes
 from edge_mllm_export.checkpoint import open_checkpoint
@@ -115,12 +115,12 @@ def test_reports_name_everything() -> None:
     ("text", "size"), [("300MB", 300_000_000), ("1.5 gb", 1_500_000_000), ("2MiB", 2 << 20), ("9", 9)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert read_size(text) == size
+    assert parse_bytes(text) == size
 
 
 def test_what_cannot_be_followed_is_refused() -> None:
     with pytest.raises(SettingError, match="'300 apples' is no size"):
-        read_size("300 apples")
+        parse_bytes("300 apples")
     with pytest.raises(SettingError, match="needs a limit"):
         choose_recipes(ExportOptions(quant="auto"))
     with pytest.raises(SettingError, match="are for --quant auto"):

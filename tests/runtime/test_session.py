@@ -319,11 +319,14 @@ def test_bad_engine(tiny_bundle):
 def test_answer_as_a_dictionary_has_the_named_keys(model):
     document = model.generate(QUESTION, [picture(0)], max_new_tokens=2).to_dict()
     assert list(document) == [
-        "text", "finish_reason", "usage", "images", "timings", "peak_rss_bytes", "peak_anonymous_bytes", "model", "engine",
+        "text", "finish_reason", "usage", "images", "timings", "peak_rss_bytes",
+        "peak_anonymous_bytes", "model", "engine",
     ]  # fmt: skip
     assert list(document["usage"]) == ["prompt_tokens", "image_tokens", "completion_tokens"]
-    assert list(document["images"][0]) == ["width", "height", "tiles", "tokens", "reduced", "source"]
+    assert list(document["images"][0]) == [
+        "width", "height", "tiles", "tokens", "reduced", "source", "reduced_by",
+    ]  # fmt: skip
     assert list(document["timings"]) == [
         "load_s", "preprocess_s", "vision_s", "prefill_s", "ttft_s", "decode_s", "prefill_tps", "decode_tps",
-        "grammar_s",
+        "grammar_s", "probe_s",
     ]  # fmt: skip
