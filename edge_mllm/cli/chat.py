@@ -84,9 +84,11 @@ def chat(
             loaded.prepare(*pictures, detail=detail.value, max_image_tokens=max_image_tokens)
 
         conversation = _begin(loaded, chat_file, system)
-        _talk(conversation, list(image or ()), request, prepare)
-        if chat_file is not None:
-            conversation.save(chat_file)
+        try:
+            _talk(conversation, list(image or ()), request, prepare)
+        finally:  # Ctrl-C at the prompt ends the talk, and must not lose it
+            if chat_file is not None:
+                conversation.save(chat_file)
 
 
 def _begin(model: Model, chat_file: Path | None, system: str | None) -> Chat:
