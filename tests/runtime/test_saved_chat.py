@@ -4,10 +4,10 @@ import resource
 
 import numpy as np
 import pytest
+from call_recorder import Recorder
 
 import edge_mllm
 from edge_mllm.chat_file import ChatFile, read_chat_file, write_chat_file
-from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.errors import ChatFileError
 from edge_mllm.request import Request
 
@@ -29,41 +29,6 @@ def loading(tiny_bundle, request):
 def model(loading):
     with loading() as loaded:
         yield loaded
-
-
-class Recorder:
-    """Notes what a decoder is asked to do, and its logits."""
-
-    def __init__(self, decoder, monkeypatch):
-        self.calls, self.logits = [], []
-        for name in ("prefill", "step", "truncate"):
-            monkeypatch.setattr(decoder, name, self._wrap(name, getattr(decoder, name), decoder))
-
-    def _wrap(self, name, genuine, decoder):
-        def call(argument):
-            start = decoder.n_past
-            result = genuine(argument)
-            if name == "truncate":
-                self._forget(argument)
-            else:
-                self.calls.append((start, name, argument))
-                self.logits.append(result)
-            return result
-
-        return call
-
-    def _forget(self, n_past):
-        """Calls whose cells are gone; only whole calls may go, else their borders could not be repeated."""
-        kept = [call for call in self.calls if call[0] < n_past]
-        if kept:
-            start, name, argument = kept[-1]
-            length = (
-                1
-                if name == "step"
-                else sum(len(part.ids) if isinstance(part, Tokens) else len(part.embeddings) for part in argument)
-            )
-            assert start + length <= n_past, "a call was cut in the middle"
-        self.calls = kept
 
 
 def test_tenth_turn_equals_a_cold_run_with_the_same_borders(loading, monkeypatch):
