@@ -23,8 +23,8 @@ _KEPT = {"int8": 1.2, "int4": 1.2, "fp32": 1.2, "fp16": 2.2}
 """Bytes of a loaded tower for each byte of its file: ONNX Runtime folds constants into wider ones."""
 _LOADING = 0.8
 """Of the file's size, on top of that while it is loaded: the parsed file."""
-_DECODER: dict[Engine, float] = {"gguf": 1.05, "onnx": 1.5}
-"""Bytes of a loaded decoder for each byte of its file: rearranged, or packed beside the mapped file."""
+_DECODER: dict[Engine, float] = {"gguf": 1.05, "onnx": 1.1}
+"""Bytes of a loaded decoder for each byte of its file: rearranged or packed, with what is left of the file."""
 _PATCH = 14
 """Pixels of a patch, where a model does not record its shape."""
 _CELLS = 256

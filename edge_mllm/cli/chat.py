@@ -77,18 +77,23 @@ def chat(
         vision_engine=vision_engine.value,
     )
     with loading as loaded:
-
-        def prepare(pictures: list[Path]) -> None:
-            if request.limits.given:  # how finely they may be tiled depends on the question
-                return
-            loaded.prepare(*pictures, detail=detail.value, max_image_tokens=max_image_tokens)
-
         conversation = _begin(loaded, chat_file, system)
         try:
-            _talk(conversation, list(image or ()), request, prepare)
+            _talk(conversation, list(image or ()), request, _preparing(loaded, request))
         finally:  # Ctrl-C at the prompt ends the talk, and must not lose it
             if chat_file is not None:
                 conversation.save(chat_file)
+
+
+def _preparing(model: Model, request: Request) -> Callable[[list[Path]], None]:
+    """What encodes pictures while the question is typed."""
+
+    def prepare(pictures: list[Path]) -> None:
+        budget = request.budget
+        if not request.limits.given:  # with limits, how finely they may be tiled depends on the question
+            model.prepare(*pictures, detail=budget.detail, max_image_tokens=budget.max_image_tokens)
+
+    return prepare
 
 
 def _begin(model: Model, chat_file: Path | None, system: str | None) -> Chat:
