@@ -119,7 +119,7 @@ def test_sizes(text: str, size: int) -> None:
 
 
 def test_what_cannot_be_followed_is_refused() -> None:
-    with pytest.raises(SettingError, match="'300 apples' is no size"):
+    with pytest.raises(SettingError, match="got '300 apples'"):
         parse_bytes("300 apples")
     with pytest.raises(SettingError, match="needs a limit"):
         choose_recipes(ExportOptions(quant="auto"))
