@@ -6,7 +6,8 @@ import string
 
 import numpy as np
 
-from .pages import TILE, Page
+from .pages import SHAPES, TILE, Page
+from .palette import COLOURS
 
 CHARS = string.ascii_lowercase + string.ascii_uppercase + string.digits + ".$€£"
 CLASSES = len(CHARS) + 1
@@ -16,6 +17,10 @@ TOKEN = 16
 CELL = 4
 SLOTS = TOKEN // CELL
 MOST = 16
+ROWS = 7
+PLACES = 12
+UNASKED = 255
+SAME_ROW = 9.0
 
 
 def _tiled(grid: np.ndarray, per_tile: tuple[int, int]) -> np.ndarray:
@@ -80,6 +85,75 @@ def ordinals(lines: list[list[tuple[str, int]]], count: int) -> np.ndarray:
             if where >= 0:
                 found[where] = min(at, MOST - 2) + 1
     return found
+
+
+def rows(page: Page) -> np.ndarray:
+    """Return which row of text, counted from 1 at the top, each visual token shows: [tiles * 36], 0 for none.
+
+    Lines at one height are one row. Buttons stand in no rows: their tokens are not asked.
+    """
+    wide, high = page.canvas
+    found = np.zeros(wide * high // TOKEN**2, np.uint8)
+    lines = places(page)
+    middles = [np.mean([glyph.middle for glyph in page.glyphs if glyph.line == at]) for at in range(len(lines))]
+    row, last = 0, -np.inf
+    for at in sorted(range(len(lines)), key=lambda at: middles[at]):
+        row += middles[at] - last > SAME_ROW
+        last = middles[at]
+        shown = [where for _, where in lines[at] if where >= 0]
+        found[shown] = UNASKED if page.layout in ("form", "dialog") else min(row, ROWS - 1)
+    return found
+
+
+def across(rows: int, cols: int) -> np.ndarray:
+    """Return in which twelfth of the page's width and height each visual token lies: [tiles * 36, 2]."""
+    tokens = TILE // TOKEN
+    y, x = np.mgrid[: rows * tokens, : cols * tokens]
+    twelfths = [(at + 0.5) * PLACES / (many * tokens) for at, many in ((x, cols), (y, rows))]
+    tiled = [_tiled(at.astype(np.uint8), (tokens, tokens)).reshape(-1) for at in twelfths]
+    return np.stack(tiled, axis=1)
+
+
+def marks(page: Page) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return what tiles and thumbnail show of coloured shapes.
+
+    Shape and colour, counted from 1, under each patch, the thumbnail's last [tiles + 1, 144, 2]; the how-manieth of its
+    shape each visual token of the thumbnail shows [36]; and the token of every mark, counted within the thumbnail.
+    """
+    (wide, high), tokens, side = page.canvas, TILE // TOKEN, TILE // PATCH
+    order = np.zeros(tokens * tokens, np.uint8)
+    where: list[int] = []
+    seen: dict[str, int] = {}
+    for mark in page.marks:
+        seen[mark.shape] = seen.get(mark.shape, 0) + 1
+        where.append(int(tokens * mark.y / high) * tokens + int(tokens * mark.x / wide))
+        order[where[-1]] = seen[mark.shape]
+    tiles = [_tiled(_under_marks(page, wide // PATCH, high // PATCH, at), (side, side)) for at in (0, 1)]
+    small = _under_marks(page, side, side, 0), _under_marks(page, side, side, 1)
+    under = [
+        np.append(whole, part[None], axis=0).reshape(-1, side * side) for whole, part in zip(tiles, small, strict=True)
+    ]
+    return np.stack(under, axis=-1), order, where
+
+
+def _under_marks(page: Page, cols: int, rows: int, which: int) -> np.ndarray:
+    """Return the shape (0) or the colour (1), counted from 1, under each patch of a grid over the page [rows, cols]."""
+    under = np.zeros((rows, cols), np.uint8)
+    y, x = np.mgrid[:rows, :cols] + 0.5
+    x, y = x * (page.canvas[0] / cols), y * (page.canvas[1] / rows)
+    for mark in page.marks:
+        inside = (abs(x - mark.x) < 0.9 * mark.radius) & (abs(y - mark.y) < 0.9 * mark.radius)
+        under[inside] = (SHAPES.index(mark.shape) + 1, list(COLOURS).index(mark.colour) + 1)[which]
+    return under
+
+
+def read_spots(answer: str, spans: list[tuple[int, int]], line: list[tuple[str, int]]) -> list[int]:
+    """Return the visual token of each token of an answer that is a line's text, its case and blanks aside."""
+    letters = [at for at, char in enumerate(answer) if char != " "]
+    if "".join(answer[at] for at in letters).lower() != "".join(char for char, _ in line).lower():
+        raise ValueError(f"{answer!r} is not what the lines say")
+    where = dict(zip(letters, (token for _, token in line), strict=True))
+    return [next((where[i] for i in range(max(0, a), b) if where.get(i, -1) >= 0), -1) for a, b in spans]
 
 
 def spots(answer: str, spans: list[tuple[int, int]], lines: list[list[tuple[str, int]]]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -91,23 +92,27 @@ def to_pixels(tiles: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(tiles).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
 
 
-def recolour(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Permute the colour channels of a batch and turn a few of its tiles into negatives."""
+def recolour(pixels: torch.Tensor, rng: np.random.Generator, fixed: torch.Tensor | None = None) -> torch.Tensor:
+    """Permute the colour channels of a batch and turn a few of its tiles into negatives, save the `fixed` ones."""
     order = torch.from_numpy(rng.permutation(3))
     sign = torch.from_numpy(rng.choice([-1.0, 1.0], size=(len(pixels), 1, 1, 1), p=[0.08, 0.92]).astype(np.float32))
-    return pixels[:, order] * sign
+    changed = pixels[:, order] * sign
+    return changed if fixed is None else torch.where(fixed[:, None, None, None], pixels, changed)
 
 
 def _draw_examples(settings: dict, first_seed: int, step: int, out: multiprocessing.Queue) -> None:
-    """Make examples for ever, in chunks of one layout's worth of work."""
+    """Make examples for ever, in chunks; `mix` weighs the kinds of pages."""
     from .dialogs import Packer, make_example
 
     packer, seed = Packer(), first_seed
+    kinds, weights = zip(*settings["mix"].items(), strict=True)
+    torch.set_num_threads(1)
     while True:
         chunk = []
         for _ in range(16):
-            split = not settings["draw"] or seed % 25 != 0
-            chunk.append(make_example(seed, packer, settings["draw"], split, settings["most"]))
+            kind = random.Random(seed).choices(kinds, weights)[0]
+            split = not settings["draw"] or seed % 25 != 0 or kind != "page"
+            chunk.append(make_example(seed, packer, settings["draw"], kind, split, most=settings["most"]))
             seed += step
         out.put(chunk)
 
@@ -115,10 +120,18 @@ def _draw_examples(settings: dict, first_seed: int, step: int, out: multiprocess
 class ExamplePool:
     """Packed dialogs from a worker, each used a few times in random order."""
 
-    def __init__(self, first_seed: int, draw: bool, most: int = 6, capacity: int = 6000, reuse: float = 1.0) -> None:
+    def __init__(
+        self,
+        first_seed: int,
+        draw: bool,
+        mix: dict[str, float] | None = None,
+        most: int = 6,
+        capacity: int = 6000,
+        reuse: float = 1.0,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.inbox = context.Queue(maxsize=8)
-        settings = {"draw": draw, "most": most}
+        settings = {"draw": draw, "most": most, "mix": mix or {"page": 1.0}}
         self.worker = context.Process(target=_draw_examples, args=(settings, first_seed, 1, self.inbox), daemon=True)
         self.worker.start()
         self.capacity, self.reuse, self.examples = capacity, reuse, []

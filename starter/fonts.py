@@ -84,3 +84,8 @@ def families(heldout: bool) -> tuple[tuple[str, ...], ...]:
         packages = " ".join(sorted({family.package for family in FAMILIES}))
         raise RuntimeError(f"no font of the list is installed; on Debian: apt-get install {packages}")
     return result
+
+
+def has_both_sides() -> bool:
+    """Tell whether pages of both sides of the split can be drawn here with every font of the list."""
+    return all(file in installed() for family in FAMILIES for file in family.files)

@@ -10,17 +10,17 @@ from .pages import Page, Sheet, finish, measure, new_sheet, pick_font, put
 SMALLEST, LARGEST = 20, 30
 
 
-def _fit(sheet: Sheet, text: str, font: str, room: float = 0.94, largest: int = LARGEST) -> int:
+def fit(sheet: Sheet, text: str, font: str, room: float = 0.94, largest: int = LARGEST) -> int:
     """Pick a font size, in page pixels, at which the text fits the width and the letters suit the tiles."""
     size = sheet.rng.uniform(SMALLEST, largest) * sheet.scale
     width = measure(text, font, max(8, round(size)))[0]
     return max(8, int(size * min(1.0, room * sheet.width / max(width, 1))))
 
 
-def _place(sheet: Sheet, text: str, band: tuple[float, float], align: str, largest: int = LARGEST) -> None:
+def place(sheet: Sheet, text: str, band: tuple[float, float], align: str, largest: int = LARGEST) -> None:
     """Print a text in a horizontal band of the page, given as fractions of its height."""
     font = pick_font(sheet)
-    size = _fit(sheet, text, font, largest=largest)
+    size = fit(sheet, text, font, largest=largest)
     width, caps = measure(text, font, size)
     spare = max(sheet.width - width, 0)
     edge = sheet.rng.uniform(0.02, 0.1) * spare
@@ -35,7 +35,7 @@ def _place(sheet: Sheet, text: str, band: tuple[float, float], align: str, large
     put(sheet, text, left, baseline, size, font)
 
 
-def _border(sheet: Sheet, chance: float) -> None:
+def border(sheet: Sheet, chance: float) -> None:
     """Sometimes frame the page."""
     if sheet.rng.random() < chance:
         inset = sheet.rng.uniform(0, 2.5) * sheet.scale
@@ -43,45 +43,45 @@ def _border(sheet: Sheet, chance: float) -> None:
         sheet.boxes.append((box, None, sheet.ink, max(1, round(sheet.rng.uniform(0.5, 2) * sheet.scale))))
 
 
-def _longest(sheet: Sheet) -> int:
+def longest(sheet: Sheet) -> int:
     """Letters that fit a line of this page at the smallest size."""
     return 6 if sheet.width < sheet.height * 0.6 else 7
 
 
 def _single(sheet: Sheet, text: str, skill: str) -> None:
     """One word or number somewhere on the page."""
-    _place(sheet, text, (0.02, 0.98), sheet.rng.choice(("centre", "left", "any")))
+    place(sheet, text, (0.02, 0.98), sheet.rng.choice(("centre", "left", "any")))
     sheet.questions = phrasings.about_single(sheet.rng, text, skill)
 
 
 def label(sheet: Sheet, heldout: bool) -> None:
     """A shelf label: the article above, its price below; or only one word."""
     rng = sheet.rng
-    _border(sheet, 0.4)
-    item, price = words.word(rng, heldout, _longest(sheet)), words.price(rng, heldout)
+    border(sheet, 0.4)
+    item, price = words.word(rng, heldout, longest(sheet)), words.price(rng, heldout)
     middle, align = rng.uniform(0.4, 0.6), rng.choice(("left", "centre", "any"))
-    _place(sheet, item, (0.02, middle), align)
-    _place(sheet, price, (middle, 0.98), rng.choice((align, "right")))
+    place(sheet, item, (0.02, middle), align)
+    place(sheet, price, (middle, 0.98), rng.choice((align, "right")))
     sheet.questions = phrasings.about_item(rng, item, price)
 
 
 def sign(sheet: Sheet, heldout: bool) -> None:
     """A sign: a word, a number, or a word with a number."""
     rng = sheet.rng
-    _border(sheet, 0.3)
-    word, number = words.word(rng, heldout, _longest(sheet)), words.number(rng, heldout)
+    border(sheet, 0.3)
+    word, number = words.word(rng, heldout, longest(sheet)), words.number(rng, heldout)
     pick = rng.random()
     if pick < 0.45:
         _single(sheet, word, "word")
     elif pick < 0.75:
         _single(sheet, number, "number")
     else:
-        if len(word) + len(number) < _longest(sheet) + 2 and rng.random() < 0.5:
-            _place(sheet, f"{word} {number}", (0.02, 0.98), rng.choice(("centre", "any")))
+        if len(word) + len(number) < longest(sheet) + 2 and rng.random() < 0.5:
+            place(sheet, f"{word} {number}", (0.02, 0.98), rng.choice(("centre", "any")))
         else:
             middle = rng.uniform(0.4, 0.6)
-            _place(sheet, word, (0.02, middle), "any")
-            _place(sheet, number, (middle, 0.98), "any")
+            place(sheet, word, (0.02, middle), "any")
+            place(sheet, number, (middle, 0.98), "any")
         sheet.questions = phrasings.about_sign(rng, word, number)
 
 
@@ -97,7 +97,7 @@ def receipt(sheet: Sheet, heldout: bool) -> None:
         item, price = words.word(rng, heldout, 4 if narrow else 7), words.price(rng, heldout)
         pairs.append((item, price))
         both = f"{item}  {price}"
-        size = _fit(sheet, both, font, 0.92, 26)
+        size = fit(sheet, both, font, 0.92, 26)
         caps = measure(both, font, size)[1]
         space = max(0.0, step * sheet.height - 1.4 * caps)
         baseline = (top + row * step) * sheet.height + caps + rng.random() * space
@@ -114,18 +114,18 @@ def screen(sheet: Sheet, heldout: bool) -> None:
     sheet.boxes.append(((0, 0, sheet.width, bar * sheet.height), colour, None, 0))
     pick = rng.random()
     if pick < 0.35:
-        text = words.word(rng, heldout, _longest(sheet))
-        _place(sheet, text, (bar + 0.02, 0.98), "centre")
+        text = words.word(rng, heldout, longest(sheet))
+        place(sheet, text, (bar + 0.02, 0.98), "centre")
         sheet.questions = phrasings.about_single(rng, text, "word")
     elif pick < 0.7:
         text = words.number(rng, heldout)
-        _place(sheet, text, (bar + 0.02, 0.98), "centre")
+        place(sheet, text, (bar + 0.02, 0.98), "centre")
         sheet.questions = phrasings.about_single(rng, text, "number")
     else:
-        item, price = words.word(rng, heldout, _longest(sheet)), words.price(rng, heldout)
+        item, price = words.word(rng, heldout, longest(sheet)), words.price(rng, heldout)
         middle = rng.uniform(0.48, 0.6)
-        _place(sheet, item, (bar + 0.02, middle), "centre", 28)
-        _place(sheet, price, (middle, 0.98), "centre")
+        place(sheet, item, (bar + 0.02, middle), "centre", 28)
+        place(sheet, price, (middle, 0.98), "centre")
         sheet.questions = phrasings.about_item(rng, item, price)
 
 
@@ -137,18 +137,18 @@ def ticket(sheet: Sheet, heldout: bool) -> None:
     pick, middle = rng.random(), rng.uniform(0.42, 0.58)
     if pick < 0.5:
         text, skill = (
-            (words.word(rng, heldout, _longest(sheet)), "word")
+            (words.word(rng, heldout, longest(sheet)), "word")
             if pick < 0.25
             else (words.number(rng, heldout), "number")
         )
-        _place(sheet, text, (0.02, 0.98), "right")
+        place(sheet, text, (0.02, 0.98), "right")
         sheet.questions = phrasings.about_single(rng, text, skill)
         return
     y = middle * sheet.height
     sheet.boxes.append(((sheet.width * 0.1, y, sheet.width * 0.9, y + sheet.scale), sheet.ink, None, 0))
-    item, price = words.word(rng, heldout, _longest(sheet)), words.price(rng, heldout)
-    _place(sheet, price, (0.02, middle), "right")
-    _place(sheet, item, (middle, 0.98), "right")
+    item, price = words.word(rng, heldout, longest(sheet)), words.price(rng, heldout)
+    place(sheet, price, (0.02, middle), "right")
+    place(sheet, item, (middle, 0.98), "right")
     sheet.questions = phrasings.about_item(rng, item, price, price_first=True)
 
 

@@ -8,6 +8,7 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefi
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
 
+from . import charmap
 from .pages import LONGEST, TILE
 
 PATCH = 8
@@ -168,8 +169,9 @@ def fast_attention(model: Idefics3ForConditionalGeneration) -> None:
     model.model.text_model.config._attn_implementation = "plain"
 
 
-LOOKING = ((2, 0), (2, 2), (3, 1))
+LOOKING = {1: ((2,), "asks"), 2: ((0, 2), "spots"), 3: ((1,), "late")}
 COUNTING = 1
+COUNTED = charmap.MOST + charmap.ROWS + 2 * charmap.PLACES
 
 
 def text_loss(
@@ -180,10 +182,11 @@ def text_loss(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the answers' loss, the loss of keeping one's place, and which answer tokens are right.
 
-    `visual` holds the embeddings of all tiles. Keeping one's place is taught with what the renderer knows: the heads
-    `LOOKING` (layer, head) of the token before a character shall look at the visual token that shows the character,
-    and after layer `COUNTING` a visual token shall tell, through a throw-away head, which character of its line it
-    shows first. Without this the model doubles and drops letters for tens of thousands of pages.
+    `visual` holds the embeddings of all tiles. A token weighs less in a long answer. Keeping one's place is taught with
+    what the renderer knows: the heads `LOOKING` (of each layer) of the token before a character shall look at the
+    visual token that shows the character, those of a name in a question at the name in the picture, and after layer
+    `COUNTING` a visual token shall tell, through a throw-away head, which character of its line it shows first, in
+    which row, and where on the page. Without this the model doubles and drops letters for tens of thousands of pages.
     """
     text = model.model.text_model
     hidden = text.embed_tokens(batch["ids"])
@@ -193,26 +196,48 @@ def text_loss(
     losses = []
     for depth, layer in enumerate(text.layers):
         hidden = layer(hidden, attention_mask=mask, position_embeddings=turns, use_cache=False)
-        heads = [head for at, head in LOOKING if at == depth]
-        if heads:
-            losses.append(_looking_loss(layer.self_attn.looked[:, heads], batch["spots"]))
+        if depth in LOOKING:
+            heads, column = LOOKING[depth]
+            losses.append(_looking_loss(layer.self_attn.looked[:, list(heads)], batch[column]))
         if depth == COUNTING:
             at_picture = hidden[batch["ids"] == model.config.image_token_id]
-            losses.append(_counting_loss(counter(at_picture).float(), batch["ordinals"]))
+            losses.append(_counting_loss(counter(at_picture).float(), batch))
     wanted = batch["labels"][:, 1:]
     asked = wanted != -100
     logits = model.lm_head(text.norm(hidden[:, :-1][asked])).float()
     place = torch.stack(losses).mean()
-    return nn.functional.cross_entropy(logits, wanted[asked]), place, logits.argmax(-1) == wanted[asked]
+    each = nn.functional.cross_entropy(logits, wanted[asked], reduction="none")
+    answer = answers_of(batch["labels"])
+    worth = answer.bincount()[answer].float() ** -0.5
+    return (each * worth).sum() / worth.sum(), place, logits.argmax(-1) == wanted[asked]
+
+
+def answers_of(labels: torch.Tensor) -> torch.Tensor:
+    """Return, for every asked token of a batch in order, the number of the answer that it belongs to."""
+    asked = labels[:, 1:] != -100
+    starts = asked & ~nn.functional.pad(asked[:, :-1], (1, 0))
+    return starts.flatten().long().cumsum(0).view_as(asked)[asked] - 1
 
 
 def _looking_loss(weights: torch.Tensor, spots: torch.Tensor) -> torch.Tensor:
     """Return minus the log of the attention [b, heads, n, n] that a label's spot gets from the token before it."""
     row, column = (spots[:, 1:] >= 0).nonzero(as_tuple=True)
+    if not len(row):
+        return weights.new_zeros((), dtype=torch.float32)
     return -weights[row, :, column, spots[row, column + 1]].float().clamp_min(1e-5).log().mean()
 
 
-def _counting_loss(logits: torch.Tensor, ordinals: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of the ordinals; the many visual tokens without a character weigh a fifth."""
-    each = nn.functional.cross_entropy(logits, ordinals, reduction="none")
-    return each[ordinals > 0].mean() + 0.2 * each[ordinals == 0].mean()
+def _counting_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the cross-entropy of ordinals, rows and places; the many visual tokens that show nothing weigh a fifth."""
+    parts = logits.split([charmap.MOST, charmap.ROWS, charmap.PLACES, charmap.PLACES], dim=-1)
+    ordinals, rows, across = batch["ordinals"], batch["rows"], batch["across"]
+    each = nn.functional.cross_entropy(parts[0], ordinals, reduction="none")
+    total = each[ordinals > 0].mean() + 0.2 * each[ordinals == 0].mean()
+    lined = (rows > 0) & (rows != charmap.UNASKED)
+    shown = (ordinals > 0) & (across[:, 0] != charmap.UNASKED)
+    if lined.any():
+        total = total + 0.5 * nn.functional.cross_entropy(parts[1][lined], rows[lined])
+    if shown.any():
+        for part, wanted in zip(parts[2:], across[shown].unbind(1), strict=True):
+            total = total + 0.25 * nn.functional.cross_entropy(part[shown], wanted)
+    return total

@@ -11,7 +11,9 @@ MUON_FACTOR = 2.0
 class Trainer:
     """Holds the master weights and both optimisers of a set of bfloat16 modules."""
 
-    def __init__(self, modules: dict[str, nn.Module], rate: float) -> None:
+    def __init__(self, modules: dict[str, nn.Module], rate: float, factors: dict[str, float] | None = None) -> None:
+        """`factors` multiply the rate of the modules they name."""
+        factors = factors or {}
         self.low: dict[str, nn.Parameter] = {}
         for prefix, module in modules.items():
             for name, weight in module.named_parameters():
@@ -19,22 +21,30 @@ class Trainer:
         self.high = {name: nn.Parameter(weight.detach().float().clone()) for name, weight in self.low.items()}
         for module in modules.values():
             module.to(torch.bfloat16)
-        matrices = [w for n, w in self.high.items() if (w.ndim == 2 and "layers." in n) or "modality" in n]
-        chosen = {id(w) for w in matrices}
-        others = [w for w in self.high.values() if id(w) not in chosen]
+        groups: dict[bool, list[dict]] = {True: [], False: []}
+        for prefix in modules:
+            mine = {n: w for n, w in self.high.items() if n.startswith(f"{prefix}.")}
+            matrix = {n: (w.ndim == 2 and "layers." in n) or "modality" in n for n, w in mine.items()}
+            for kind, group in groups.items():
+                chosen = [w for n, w in mine.items() if matrix[n] == kind]
+                if chosen:
+                    group.append({"params": chosen, "factor": factors.get(prefix, 1.0)})
         self.rate = rate
-        self.muon = torch.optim.Muon(matrices, lr=MUON_FACTOR * rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
-        self.adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+        self.muon = torch.optim.Muon(
+            groups[True], lr=MUON_FACTOR * rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
+        )
+        self.adam = torch.optim.AdamW(groups[False], lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
 
-    def step(self, scale: float) -> float:
-        """Apply the gradients at `scale` times the base rate; return the gradient norm."""
+    def step(self, scale: float, only: tuple[str, ...] = ()) -> float:
+        """Apply the gradients, `only` of the modules named if any, at `scale` times the rate; return their norm."""
         for name, weight in self.low.items():
-            self.high[name].grad = None if weight.grad is None else weight.grad.float()
+            left = weight.grad is None or (only and not name.startswith(only))
+            self.high[name].grad = None if left else weight.grad.float()
             weight.grad = None
         norm = nn.utils.clip_grad_norm_(self.high.values(), 1.0)
         for optimiser, factor in ((self.muon, MUON_FACTOR), (self.adam, 1.0)):
             for group in optimiser.param_groups:
-                group["lr"] = self.rate * scale * factor
+                group["lr"] = self.rate * scale * factor * group["factor"]
             optimiser.step()
         self.push()
         return float(norm)

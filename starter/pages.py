@@ -10,7 +10,7 @@ import functools
 import io
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -26,13 +26,35 @@ SIZES = (
 )
 
 
+EIGHTH = math.pi / 4
+OUTLINES = {
+    "square": [(1.2, EIGHTH * (2 * at + 1)) for at in range(4)],
+    "triangle": [(1.2, math.pi * 2 / 3 * at) for at in range(3)],
+    "star": [((1.2, 0.5)[at % 2], math.pi / 5 * at) for at in range(10)],
+    "cross": [
+        (math.hypot(*corner), math.atan2(*corner))
+        for x, y in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        for corner in ((x - 0.33 * y, y + 0.33 * x), (x + 0.33 * y, y - 0.33 * x), (0.33 * (x + y), 0.33 * (y - x)))
+    ],
+}  # (distance from the centre in radii, clockwise angle from above) of the corners
+SHAPES = ("circle", *OUTLINES)
+
+
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask about a page, with the only right answer."""
+    """One thing to ask about a page, with the only right answer.
+
+    For training also what to look at: the lines that the answer reads or points at, or the mark that it is about; and
+    the name that the question mentions, with the line that shows it.
+    """
 
     skill: str
     text: str
     answer: str
+    lines: tuple[int, ...] = ()
+    mark: int = -1
+    name: str = ""
+    name_line: int = -1
 
 
 @dataclass(frozen=True)
@@ -60,9 +82,21 @@ class Line:
     ink: tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Mark:
+    """One coloured shape: its centre and radius in pixels, on the page while it is laid out, then on the canvas."""
+
+    shape: str
+    colour: str
+    x: float
+    y: float
+    radius: float
+    fill: tuple[int, int, int]
+
+
 @dataclass
 class Sheet:
-    """A page while it is being laid out: size, paper, rectangles, lines and questions."""
+    """A page while it is being laid out: size, paper, rectangles, marks, lines and questions."""
 
     width: int
     height: int
@@ -71,6 +105,7 @@ class Sheet:
     rng: random.Random
     fonts: tuple[tuple[str, ...], ...]
     boxes: list[tuple] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     layout: str = ""
@@ -91,6 +126,7 @@ class Page:
     glyphs: tuple[Glyph, ...]
     questions: tuple[Question, ...]
     layout: str
+    marks: tuple[Mark, ...] = ()
 
 
 def canvas_size(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -197,6 +233,19 @@ def _glyphs_of(number: int, sheet: Sheet) -> list[Glyph]:
     return found
 
 
+def draw_mark(pen: ImageDraw.ImageDraw, mark: Mark) -> None:
+    """Draw a circle, square, triangle, star or cross."""
+    if mark.shape == "circle":
+        x, y, r = mark.x, mark.y, mark.radius
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=mark.fill)
+        return
+    corners = [
+        (mark.x + mark.radius * far * math.sin(turn), mark.y - mark.radius * far * math.cos(turn))
+        for far, turn in OUTLINES[mark.shape]
+    ]
+    pen.polygon(corners, fill=mark.fill)
+
+
 def _draw(sheet: Sheet) -> Image.Image:
     """Print rectangles and lines, then tilt, add noise and JPEG artefacts."""
     rng = sheet.rng
@@ -204,6 +253,8 @@ def _draw(sheet: Sheet) -> Image.Image:
     pen = ImageDraw.Draw(image)
     for box, fill, outline, thick in sheet.boxes:
         pen.rectangle(box, fill=fill, outline=outline, width=thick)
+    for mark in sheet.marks:
+        draw_mark(pen, mark)
     for line in sheet.lines:
         pen.text(
             (line.left, line.baseline), line.text, font=load_font(line.font, line.size), fill=line.ink, anchor="ls"
@@ -225,4 +276,6 @@ def finish(sheet: Sheet, draw: bool = True) -> Page:
     """Turn a sheet into a page; without drawing only the character positions are made."""
     glyphs = [glyph for number in range(len(sheet.lines)) for glyph in _glyphs_of(number, sheet)]
     canvas = canvas_size(sheet.width, sheet.height)[1]
-    return Page(_draw(sheet) if draw else None, canvas, tuple(glyphs), tuple(sheet.questions), sheet.layout)
+    sx, sy = canvas[0] / sheet.width, canvas[1] / sheet.height
+    marks = tuple(replace(mark, x=mark.x * sx, y=mark.y * sy, radius=mark.radius * sx) for mark in sheet.marks)
+    return Page(_draw(sheet) if draw else None, canvas, tuple(glyphs), tuple(sheet.questions), sheet.layout, marks)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import GenerationConfig
 
 from .make_tokenizer import make_processor, save_processor, special_ids
@@ -51,13 +52,27 @@ def _tidy_config(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+PLACES = {"vision.": "model.vision_model.", "connector.": "model.connector.", "text.": "model.text_model."}
+
+
+def recover(folder: Path) -> dict:
+    """Return a checkpoint's weights as a trainer's state without optimisers: the inverse of `collect`."""
+    weights = load_file(folder / "model.safetensors")
+    found = {
+        prefix + name.removeprefix(place): weight.float()
+        for name, weight in weights.items()
+        for prefix, place in PLACES.items()
+        if name.startswith(place)
+    }
+    return {"weights": found}
+
+
 def collect(*states: dict) -> dict[str, torch.Tensor]:
     """Gather the model's weights from the states of the stages; later states win."""
-    places = {"vision.": "model.vision_model.", "connector.": "model.connector.", "text.": "model.text_model."}
     found: dict[str, torch.Tensor] = {}
     for state in states:
         for name, weight in state["weights"].items():
-            for prefix, place in places.items():
+            for prefix, place in PLACES.items():
                 if name.startswith(prefix):
                     found[place + name.removeprefix(prefix)] = weight
     if "model.text_model.embed_tokens.weight" in found:

@@ -14,7 +14,7 @@ from . import charmap, feed
 from .codes import DEVIATION, Codebook
 from .dialogs import collate
 from .make_tokenizer import make_processor, special_ids
-from .model import HIDDEN, fast_attention, make_config, make_model, text_loss
+from .model import COUNTED, HIDDEN, answers_of, fast_attention, make_config, make_model, text_loss
 from .optim import Trainer
 
 
@@ -37,16 +37,11 @@ def shared_book(state_file: Path | None) -> Codebook:
     return book
 
 
-def right_answers(batch: dict, right: torch.Tensor) -> tuple[int, int]:
-    """Count the answers whose tokens are all right, given the right tokens before them."""
-    labels, segments = batch["labels"][:, 1:], batch["ids"].shape[1]
-    asked = labels != -100
-    row = torch.arange(len(labels))[:, None].expand_as(labels)[asked]
-    starts = (asked & ~torch.nn.functional.pad(asked[:, :-1], (1, 0))).long().cumsum(1)
-    answer = row * segments + starts[asked]
-    _, group = answer.unique(return_inverse=True)
+def right_answers(batch: dict, right: torch.Tensor) -> torch.Tensor:
+    """Tell for every answer, in order, whether its tokens are all right, given the right tokens before them."""
+    group = answers_of(batch["labels"])
     wrong = torch.zeros(int(group.max()) + 1).index_add_(0, group, (~right).float())
-    return int((wrong == 0).sum()), len(wrong)
+    return wrong == 0
 
 
 def parse() -> argparse.Namespace:
@@ -72,7 +67,7 @@ def main() -> None:
     ids = special_ids(make_processor().tokenizer)
     model = make_model(make_config(ids))
     fast_attention(model)
-    counter = torch.nn.Linear(HIDDEN, charmap.MOST)
+    counter = torch.nn.Linear(HIDDEN, COUNTED)
     trainer = Trainer({"text": model.model.text_model, "counter": counter}, options.rate)
     model.lm_head.to(torch.bfloat16)
     model.lm_head.weight = model.model.text_model.embed_tokens.weight
@@ -96,7 +91,7 @@ def main() -> None:
         done += 1
         losses.append(loss.item())
         counts = right_answers(batch, right)
-        good, total = good + counts[0], total + counts[1]
+        good, total = good + int(counts.sum()), total + len(counts)
         if done % 50 == 0:
             entry = {
                 "stage": "text",

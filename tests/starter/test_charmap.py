@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from starter import charmap
-from starter.dialogs import Packer, image_text
+from starter.dialogs import Packer, Shown, image_text
 from starter.make_tokenizer import IMAGE, START
 from starter.model import TOKENS
 from starter.pages import Glyph, Page, Question
@@ -62,7 +62,7 @@ def test_ordinals_count_within_a_line(page: Page) -> None:
 def test_both_equal_letters_have_their_own_spot(page: Page) -> None:
     packer = Packer()
     questions = [[Question("item", "What is for sale?", "SCREEN")], [Question("all", "Read this.", "SCREEN $4.60")]]
-    columns = packer.pack(f"{START}User:" + image_text(1, 2), questions, charmap.places(page))
+    columns = packer.pack(f"{START}User:" + image_text(1, 2), questions, Shown(charmap.places(page), []))
     picture = np.flatnonzero(columns["ids"] == packer.tokenizer.token_to_id(IMAGE))
     shown = {at: char for line in charmap.places(page) for char, token in line for at in [int(picture[token])]}
     for segment, answer in ((1, "SCREEN"), (2, "SCREEN$4.60")):
