@@ -35,7 +35,9 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that ``run --json`` prints; its keys are part of the interface."""
         document = asdict(self)
-        del document["usage"]["reused_tokens"]
+        unused = ("guessed_tokens", "right_tokens") if self.usage.guessed_tokens is None else ()
+        for name in ("reused_tokens", *unused):
+            del document["usage"][name]
         document["images"] = list(document["images"])
         return document
 

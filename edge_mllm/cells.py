@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edge_mllm.decoders.positions import segment_length
 from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray, Segment, Tokens, Visual
 from edge_mllm.errors import EngineError
@@ -98,6 +100,28 @@ class CellCache:
         logits = self.decoder.step(token)
         self._keys.append(token)
         return logits
+
+    def extend(self, ticket: object, tokens: Sequence[int]) -> FloatArray:
+        """Append several tokens at once; return logits float32 [n, n_vocab] after each."""
+        self._check(ticket)
+        logits = self.decoder.prefill([Tokens(np.array(tokens, np.int64))], all_logits=True)
+        self._keys.extend(tokens)
+        return logits
+
+    def drop(self, ticket: object, count: int) -> None:
+        """Remove the last ``count`` cells.
+
+        Raises:
+            EngineError: This decoder's state cannot be cut back.
+        """
+        self._check(ticket)
+        del self._keys[len(self._keys) - count :]
+        self.decoder.truncate(len(self._keys))
+
+    @property
+    def room(self) -> int:
+        """Cells that can still be added."""
+        return self.decoder.n_ctx - self.decoder.n_past
 
     @property
     def keys(self) -> tuple[Key, ...]:

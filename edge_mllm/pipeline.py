@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +13,7 @@ from edge_mllm.chat_template import Message
 from edge_mllm.components import Components
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import DecoderState, FloatArray
-from edge_mllm.errors import ContextOverflowError
+from edge_mllm.errors import ContextOverflowError, SettingError
 from edge_mllm.generate import Ending, decode
 from edge_mllm.image import Picture
 from edge_mllm.limits import Limit, LimitError
@@ -21,6 +21,7 @@ from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
 from edge_mllm.pictures import ConversationPicture
 from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
+from edge_mllm.prompt_lookup import GuessingSteps
 from edge_mllm.request import Request
 from edge_mllm.sampling import LogitsProcessor, Sampler
 from edge_mllm.splice import splice
@@ -172,7 +173,10 @@ class Pipeline:
         said = job.prompt.ids[job.prompt.ids >= 0].tolist()
         sampler = Sampler(request.sampling, prompt=said, processors=job.processors)
         texts: list[str] = []
-        append = partial(self._cells.step, ticket)
+        append: Callable[[int], FloatArray] = partial(self._cells.step, ticket)
+        guesses = None
+        if request.prompt_lookup:
+            append = guesses = self._guesses(ticket, said, request.prompt_lookup)
         for step in decode(logits, append, sampler, self._reader.tokenizer, ending):
             job.watch.token()
             texts.append(step.text)
@@ -182,8 +186,18 @@ class Pipeline:
                 token=step.token,
                 timings=job.watch.timings(),
                 finish_reason=finish,
-                answer=None if finish is None else self._answer(job, texts, finish, kept),
+                answer=None if finish is None else self._answer(job, texts, finish, kept, guesses),
             )
+
+    def _guesses(self, ticket: object, said: Sequence[int], most: int) -> GuessingSteps:
+        """Steps that compute guessed tokens along.
+
+        Raises:
+            SettingError: The decoder's state cannot be cut back, so a wrong guess could not be undone.
+        """
+        if not self._decoder.can_cut:
+            raise SettingError("prompt lookup is not for this model: its recurrent state cannot be cut back")
+        return GuessingSteps(self._cells, ticket, said, most)
 
     def _prefill(self, job: _Job) -> tuple[object, int, FloatArray]:
         """Encode what is needed and fill the cache; return the cache's ticket, the cells kept, and the logits."""
@@ -210,12 +224,16 @@ class Pipeline:
         self._anonymous.note()
         return ticket, kept, logits
 
-    def _answer(self, job: _Job, texts: Sequence[str], finish: FinishReason, kept: int) -> Answer:
+    def _answer(
+        self, job: _Job, texts: Sequence[str], finish: FinishReason, kept: int, guesses: GuessingSteps | None
+    ) -> Answer:
         usage = Usage(
             prompt_tokens=len(job.prompt.ids),
             image_tokens=job.prompt.image_tokens,
             completion_tokens=len(texts),
             reused_tokens=kept,
+            guessed_tokens=guesses.guessed if guesses else None,
+            right_tokens=guesses.right if guesses else None,
         )
         self._anonymous.note()
         answer = Answer(

@@ -10,6 +10,8 @@ from edge_mllm.errors import SettingError
 from edge_mllm.limits import Limits
 from edge_mllm.sampling import LogitsProcessor, SamplingOptions
 
+_MOST_GUESSED = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -30,12 +32,16 @@ class Request:
     """Applied to the logits before sampling."""
     json_schema: str | None = None
     """Hold the answer to this JSON schema; see :mod:`edge_mllm.json_grammar`."""
+    prompt_lookup: int = 0
+    """Most tokens guessed at a time from what was said before; see :mod:`edge_mllm.prompt_lookup`. 0 is off."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise SettingError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
         if any(not text for text in self.stop):
             raise SettingError("a stop string is empty; leave it out")
+        if not 0 <= self.prompt_lookup <= _MOST_GUESSED:
+            raise SettingError(f"prompt_lookup is {self.prompt_lookup}; it must be between 0 and {_MOST_GUESSED}")
         if self.json_schema is not None and self.ignore_eos:
             raise SettingError("an answer of a JSON schema ends where the schema ends; leave ignore_eos out")
 

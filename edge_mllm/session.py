@@ -168,6 +168,7 @@ class Model:
         max_ttft: float | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
+        prompt_lookup: int = 0,
     ) -> Answer:
         """Answer one prompt.
 
@@ -186,6 +187,8 @@ class Model:
                 tile and a short prefill are measured first, which counts.
             ignore_eos: Do not end at the model's stop tokens; for measurements that need a fixed length.
             json_schema: JSON Schema as text that the answer is held to; it is valid unless ``max_new_tokens`` cut it.
+            prompt_lookup: Most tokens guessed at a time from what was said before, see :mod:`edge_mllm.prompt_lookup`;
+                faster where the answer copies. 0 is off.
 
         Raises:
             ImageError: A picture cannot be used.
@@ -208,6 +211,7 @@ class Model:
             max_ttft=max_ttft,
             ignore_eos=ignore_eos,
             json_schema=json_schema,
+            prompt_lookup=prompt_lookup,
         )
         return last_answer(pieces)
 
@@ -226,6 +230,7 @@ class Model:
         max_ttft: float | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
+        prompt_lookup: int = 0,
     ) -> Iterator[Piece]:
         """As :meth:`generate`, piece by piece; the last piece carries the whole answer."""
         request = Request(
@@ -236,6 +241,7 @@ class Model:
             limits=Limits(max_memory=max_memory, max_ttft_s=max_ttft),
             ignore_eos=ignore_eos,
             json_schema=json_schema,
+            prompt_lookup=prompt_lookup,
         )
         messages = question_messages(prompt, len(images), system)
         watch = self.start_watch()

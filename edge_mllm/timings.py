@@ -55,6 +55,10 @@ class Usage:
     """Tokens generated, the stop token included."""
     reused_tokens: int = 0
     """Prompt tokens whose keys and values were still in the cache."""
+    guessed_tokens: int | None = None
+    """Answer tokens guessed by prompt lookup; None where it is off."""
+    right_tokens: int | None = None
+    """Those of them that the model chose."""
 
 
 @dataclass(frozen=True, kw_only=True)

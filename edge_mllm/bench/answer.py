@@ -52,7 +52,13 @@ def measure_answer(
         start = time.perf_counter()
         pictures = [load_rgb(file) for file in files]
         decoded = time.perf_counter() - start
-        answer = model.generate(prompt, pictures, max_new_tokens=case.answer_tokens, ignore_eos=True)
+        answer = model.generate(
+            prompt,
+            pictures,
+            max_new_tokens=case.answer_tokens,
+            ignore_eos=True,
+            prompt_lookup=case.prompt_lookup,
+        )
         whole = time.perf_counter() - start
     after = read_thermal()
     _check_length(answer.usage, case)
@@ -90,6 +96,8 @@ def _counts(answer: Answer) -> Counts:
         visual_tokens=answer.usage.image_tokens,
         prompt_tokens=answer.usage.prompt_tokens,
         completion_tokens=answer.usage.completion_tokens,
+        guessed_tokens=answer.usage.guessed_tokens,
+        right_tokens=answer.usage.right_tokens,
     )
 
 

@@ -33,6 +33,7 @@ class Grid:
     answer_tokens: Sequence[int] = (64,)
     mmproj: str | None = None
     """The tower of a GGUF file; then there is one model."""
+    prompt_lookup: int = 0
 
     def cases(self) -> list[Case]:
         """The cases, models outermost.
@@ -58,6 +59,7 @@ class Grid:
                     prompt_tokens=prompt,
                     answer_tokens=answer,
                     mmproj=self.mmproj,
+                    prompt_lookup=self.prompt_lookup,
                 )
                 _check(case)
                 if case not in out:

@@ -42,6 +42,8 @@ class Case:
     """Tokens generated, whatever the model says."""
     mmproj: str | None = None
     """The tower that goes with a GGUF file."""
+    prompt_lookup: int = 0
+    """Most tokens guessed at a time, see :mod:`edge_mllm.prompt_lookup`; 0 is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,10 @@ class Counts:
     visual_tokens: int
     prompt_tokens: int
     completion_tokens: int
+    guessed_tokens: int | None = None
+    """Answer tokens guessed by prompt lookup; None where it is off."""
+    right_tokens: int | None = None
+    """Those of them that the model chose."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,14 @@ JsonSchemaOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Hold the answer to this JSON schema (needs llguidance)."),
 ]
+PromptLookupOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Guess up to N tokens at a time from what was said; faster where answers copy. 0 is off.",
+    ),
+]
 VisionEngineOption = Annotated[
     VisionEngineName,
     typer.Option(help="What runs a bundle's tower: ONNX Runtime, OpenVINO in float32, or in bfloat16 (for AMX)."),

@@ -49,6 +49,7 @@ def bench(
     prompt_tokens: Annotated[list[str] | None, typer.Option(help="Length of the question. [16]")] = None,
     answer_tokens: Annotated[list[str] | None, typer.Option(help="Length of the answer. [64]")] = None,
     mmproj: Annotated[str | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file.")] = None,
+    prompt_lookup: Annotated[int, typer.Option(metavar="N", min=0, help="As for run --prompt-lookup.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them that do not count.")] = 1,
     loads: Annotated[int, typer.Option(min=1, help="Cold and warm loads per case.")] = 2,
@@ -79,6 +80,7 @@ def bench(
         images=_numbers("--images", images) or (1,),
         prompt_tokens=_numbers("--prompt-tokens", prompt_tokens) or (16,),
         answer_tokens=_numbers("--answer-tokens", answer_tokens) or (64,),
+        prompt_lookup=prompt_lookup,
     )
     plan = Plan(warmup=warmup, repeat=repeat, loads=loads)
     if compare:

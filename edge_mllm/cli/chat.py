@@ -46,6 +46,7 @@ def chat(
     low_memory: options.LowMemoryOption = False,
     chat_file: options.ChatFileOption = None,
     json_schema: options.JsonSchemaOption = None,
+    prompt_lookup: options.PromptLookupOption = 0,
     precision: options.PrecisionOption = None,
     mmproj: options.MmprojOption = None,
     vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
@@ -63,6 +64,7 @@ def chat(
         budget=ImageBudget(detail=detail.value, max_image_tokens=max_image_tokens),
         limits=options.read_limits(max_memory, max_ttft),
         json_schema=options.read_schema(json_schema),
+        prompt_lookup=prompt_lookup,
     )
     loading = load(
         model,

@@ -48,6 +48,7 @@ def run(
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     json_schema: options.JsonSchemaOption = None,
+    prompt_lookup: options.PromptLookupOption = 0,
     precision: options.PrecisionOption = None,
     mmproj: options.MmprojOption = None,
     vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
@@ -80,6 +81,7 @@ def run(
             max_memory=limits.max_memory,
             max_ttft=limits.max_ttft_s,
             json_schema=schema,
+            prompt_lookup=prompt_lookup,
         )
         _show(pieces, as_json, tuned)
 

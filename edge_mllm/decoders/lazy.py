@@ -38,6 +38,11 @@ class LazyDecoder:
         """Bytes of the keys and values of one cell; None before loading."""
         return None if self._decoder is None else self._decoder.cell_bytes
 
+    @property
+    def can_cut(self) -> bool:
+        """Whether the cache can be cut back to any place; loads the decoder."""
+        return self.open().can_cut
+
     def open(self) -> Decoder:
         """Load it now, or return what was loaded.
 

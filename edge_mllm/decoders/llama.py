@@ -5,7 +5,6 @@ llama.cpp ends the process when an internal check fails, so ids, shapes and room
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +27,8 @@ from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchErro
 
 _CELLS = 256
 """llama.cpp rounds the cache up to this many cells itself."""
+_OUTPUTS = 16
+"""Room for logits grows in steps, because the context is made anew for more of it."""
 
 
 class LlamaDecoder:
@@ -72,6 +73,12 @@ class LlamaDecoder:
         head = self._spec.head_dim or self.n_embd // api.llama_model_n_head(model)
         values = 2 * api.llama_model_n_layer(model) * api.llama_model_n_head_kv(model) * head
         return int(values * bytes_per_value(self._settings.kv_type or "f16"))
+
+    @property
+    def can_cut(self) -> bool:
+        """Not for recurrent layers, which keep one state and no cells."""
+        api, model = self._api, self._model
+        return not (api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model))
 
     @property
     def model(self) -> Any:
@@ -154,7 +161,7 @@ class LlamaDecoder:
     def state(self) -> DecoderState:
         """A copy of the cache, in llama.cpp's own form."""
         self._clean()
-        arrays = (np.frombuffer(memoryview(self._context.state()), np.uint8),) if self.n_past else ()
+        arrays = (self._context.state(),) if self.n_past else ()
         return DecoderState(self._track.after, arrays)
 
     def restore(self, state: DecoderState) -> None:
@@ -171,8 +178,7 @@ class LlamaDecoder:
             return
         self.reserve(count)
         self._stale = True
-        data = np.ascontiguousarray(state.arrays[0], np.uint8)
-        self._context.restore((ctypes.c_uint8 * data.size).from_buffer_copy(data.tobytes()))
+        self._context.restore(np.ascontiguousarray(state.arrays[0], np.uint8))
         self._track.extend(state.after)
         self._stale = False
 
@@ -204,7 +210,8 @@ class LlamaDecoder:
             cells = min(max(needed, cells + cells // 2), self.n_ctx)
         cells = -(-cells // _CELLS) * _CELLS
         self._clean()
-        self._context.ensure(Capacity(cells, batch if all_logits else 1, batch))
+        outputs = -(-min(count, batch) // _OUTPUTS) * _OUTPUTS if all_logits else 1
+        self._context.ensure(Capacity(cells, outputs, batch))
 
     @functools.cached_property
     def _rows(self) -> TokenRows | None:

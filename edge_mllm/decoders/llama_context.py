@@ -137,26 +137,31 @@ class LlamaContext:
             raise library().failure(f"llama.cpp cannot make a context of {size.cells} cells with a {kv_type} cache")
         return handle
 
-    def state(self) -> ctypes.Array[ctypes.c_uint8]:
-        """A copy of the cache.
+    def state(self) -> npt.NDArray[np.uint8]:
+        """A copy of the cache, as bytes [n].
 
         Raises:
             EngineError: llama.cpp cannot copy it.
         """
         size = self._api.llama_state_seq_get_size(self._handle, 0)
-        buffer: ctypes.Array[ctypes.c_uint8] = (ctypes.c_uint8 * size)()
-        if self._api.llama_state_seq_get_data(self._handle, buffer, size, 0) != size:
+        copy = np.empty(size, np.uint8)
+        if self._api.llama_state_seq_get_data(self._handle, _bytes(copy), size, 0) != size:
             raise library().failure("llama.cpp cannot copy the cache")
-        return buffer
+        return copy
 
-    def restore(self, state: ctypes.Array[ctypes.c_uint8]) -> None:
-        """Put a copy back, into a context that is large enough.
+    def restore(self, state: npt.NDArray[np.uint8]) -> None:
+        """Put a copy, bytes [n], back into a context that is large enough.
 
         Raises:
             EngineError: llama.cpp refuses it.
         """
-        if self._api.llama_state_seq_set_data(self._handle, state, len(state), 0) == 0:
+        if self._api.llama_state_seq_set_data(self._handle, _bytes(state), len(state), 0) == 0:
             raise library().failure("llama.cpp cannot restore the cache")
+
+
+def _bytes(array: npt.NDArray[np.uint8]) -> Any:
+    """Where an array lies, for a call that reads or fills it."""
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _flash_attention(settings: DecoderSettings, kv_type: KVType) -> bool | None:

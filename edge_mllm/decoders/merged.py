@@ -66,6 +66,11 @@ class MergedDecoder:
         """Bytes of the keys and values of one cell."""
         return sum(heads * width * np.dtype(dtype).itemsize for heads, width, dtype in self._shapes)
 
+    @property
+    def can_cut(self) -> bool:
+        """Every graph that is run here keeps keys and values only."""
+        return True
+
     def reserve(self, n_cells: int) -> None:
         """Nothing to do: the graph makes room by itself."""
 

@@ -69,6 +69,11 @@ class OrtDecoder:
         """Bytes of the keys and values of one cell."""
         return self._cache.cell_bytes
 
+    @property
+    def can_cut(self) -> bool:
+        """Every graph that is run here keeps keys and values only."""
+        return True
+
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""
         if n_cells > self._cache.capacity:

@@ -62,6 +62,11 @@ class Decoder(Protocol):
         """Bytes of the keys and values of one cell; None while the decoder is not loaded."""
         ...
 
+    @property
+    def can_cut(self) -> bool:
+        """Whether :meth:`truncate` goes to any place, and not to 0 only as with recurrent state."""
+        ...
+
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go, so that the cache need not grow (and be copied) later."""
         ...
