@@ -187,8 +187,7 @@ class Model:
                 tile and a short prefill are measured first, which counts.
             ignore_eos: Do not end at the model's stop tokens; for measurements that need a fixed length.
             json_schema: JSON Schema as text that the answer is held to; it is valid unless ``max_new_tokens`` cut it.
-            prompt_lookup: Most tokens guessed at a time from what was said before, see :mod:`edge_mllm.prompt_lookup`;
-                faster where the answer copies. 0 is off.
+            prompt_lookup: Most tokens guessed at a time where answers copy (:mod:`edge_mllm.prompt_lookup`); 0 is off.
 
         Raises:
             ImageError: A picture cannot be used.

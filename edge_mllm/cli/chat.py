@@ -56,11 +56,10 @@ def chat(
     from edge_mllm.budget import ImageBudget
     from edge_mllm.request import Request
 
+    sampling = SamplingOptions(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
     request = Request(
         max_new_tokens=max_new_tokens,
-        sampling=SamplingOptions(
-            temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed
-        ),
+        sampling=sampling,
         budget=ImageBudget(detail=detail.value, max_image_tokens=max_image_tokens),
         limits=options.read_limits(max_memory, max_ttft),
         json_schema=options.read_schema(json_schema),

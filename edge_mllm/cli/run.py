@@ -65,10 +65,8 @@ def run(
     schema, limits = options.read_schema(json_schema), options.read_limits(max_memory, max_ttft)
     tuned = _tuned(model, engine, threads)
     chosen: dict[str, Any] = {"engine": engine, "threads": threads, "vision_engine": vision_engine.value, **tuned}
-    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir}
-    kv = options.kv_type_of(kv_type)
-    loading = load(model, n_ctx=n_ctx, kv_type=kv, low_memory=low_memory, **chosen, **files)
-    with loading as loaded:
+    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir, "low_memory": low_memory}
+    with load(model, n_ctx=n_ctx, kv_type=options.kv_type_of(kv_type), **chosen, **files) as loaded:
         pieces = loaded.stream(
             prompt,
             list(image or ()),
