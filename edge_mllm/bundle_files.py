@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edge_mllm.bundle import BundleSpec, Part
+from edge_mllm.bundle import BundleSpec, Engine, Part
 from edge_mllm.bundle_json import read_spec, spec_to_dict
 from edge_mllm.errors import (
     BundleError,
@@ -35,6 +35,12 @@ _REQUIRED = ("vision", "tokenizer", "chat_template")
 _DECODERS = {"decoder_onnx": ("embeddings",), "decoder_gguf": ()}
 """Each decoder with the parts it cannot do without."""
 
+DECODER_PARTS: dict[Engine, tuple[str, ...]] = {
+    "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings"),
+    "gguf": ("decoder_gguf",),
+}
+"""What an engine needs for the language model."""
+
 _MAX_DIMENSION = 1 << 24
 _MAX_WINDOW = 256
 
@@ -55,6 +61,18 @@ class OpenBundle:
         if part not in self.spec.parts:
             raise BundleError(self.path, f"it has no part '{part}'; it has {', '.join(self.spec.parts)}")
         return _inside(self.path, part, self.spec.parts[part])
+
+    def check_hashes(self, engine: Engine) -> None:
+        """Compare the SHA-256 of the parts that an engine uses with bundle.json; other decoders are not read.
+
+        Raises:
+            PartChangedError: One is another.
+            BundleError: A file cannot be read.
+        """
+        others = {name for other, names in DECODER_PARTS.items() if other != engine for name in names}
+        for name, part in self.spec.parts.items():
+            if name not in {*others, "mmproj"}:
+                _check_file(self.path, _inside(self.path, name, part), part, True)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the truncation and padding its file may ask for switched off.

@@ -97,10 +97,12 @@ def open_components(opening: Opening) -> Components:
         return pair_components(opening)
     if opening.mmproj is not None:
         raise SettingError(f"--mmproj goes with a GGUF file, and '{opening.path}' is none")
-    files = open_files(opening.path, check_hashes=opening.check_hashes, precision=opening.precision)
+    files = open_files(opening.path, check_hashes=False, precision=opening.precision)
     engine = choose_engine(files, opening.engine)
     if isinstance(files, PublishedDirectory):
         return _published_components(files, opening)
+    if opening.check_hashes:
+        files.check_hashes(engine)
     return bundle_components(files, engine, opening)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from edge_mllm.budget import ImageBudget
 from edge_mllm.bundle import Engine
-from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.bundle_files import DECODER_PARTS, OpenBundle
 from edge_mllm.chat_template import ChatTemplate, Message
 from edge_mllm.image import Picture
 from edge_mllm.json_grammar import JsonGrammars
@@ -16,11 +16,6 @@ from edge_mllm.prompt import PromptIds, build_prompt
 from edge_mllm.sampling import LogitsProcessor
 from edge_mllm.stream_text import TokenDecoder
 from edge_mllm.timings import Stopwatch
-
-_DECODER_FILES: dict[Engine, tuple[str, ...]] = {
-    "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings"),
-    "gguf": ("decoder_gguf",),
-}
 
 
 class Reader(Protocol):
@@ -110,5 +105,5 @@ class BundleReader:
 
     def weight_bytes(self, *, pictures: bool) -> int:
         """Bytes of the parts that the engine needs."""
-        parts = (*_DECODER_FILES[self._engine], *(("vision",) if pictures else ()))
+        parts = (*DECODER_PARTS[self._engine], *(("vision", "vision_data") if pictures else ()))
         return sum(self.spec.parts[name].bytes for name in parts if name in self.spec.parts)

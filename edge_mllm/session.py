@@ -63,7 +63,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         n_ctx: Most tokens of prompt and answer together; None is the model's own limit. Memory grows as needed.
         kv_type: Precision of the decoder's cache: ``f32``, ``f16`` or ``q8_0``; None is the engine's default.
         flash_attention: Only for ``gguf``; None lets llama.cpp choose.
-        check_hashes: Compare every file with its SHA-256 in bundle.json.
+        check_hashes: Compare every file that the engine uses with its SHA-256 in bundle.json.
         cache_dir: Where visual embeddings are also kept on disk, for later processes; None keeps them in memory only.
         cache_bytes: Most bytes of visual embeddings in memory; 0 keeps none.
         low_memory: Load the decoder with the first answer, after the tower has been used and freed, and free the

@@ -170,6 +170,8 @@ def test_damaged_bundle(tiny_bundle, tmp_path):
     assert (code, out) == (1, "")
     assert "decoder.onnx.data" in err
     assert len(err.splitlines()) == 1
+    code, out, err = call("run", "-m", copy, "--engine", "gguf", "--max-new-tokens", 2, "Hi")  # does not read that file
+    assert code == 0
 
 
 def test_interruption_is_a_line_and_130(tiny_bundle, monkeypatch):
