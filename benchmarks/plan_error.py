@@ -1,37 +1,45 @@
 """Fit this machine's device profile on some models, and measure how far ``plan`` is off on others.
 
-    python benchmarks/plan_error.py
+    python benchmarks/plan_error.py                # about 20 minutes; the same command again goes on where it stopped
 
-Every model is a shape with random weights, exported and measured by ``bench`` on both engines. The profile is fitted on
-the models named by --fit and kept for this machine; with --device NAME it is also written into the package. The errors
-on the models named by --test, which the fit has not seen, go to benchmarks/results/plan_error.json.
+Every model is a shape with random weights, exported and measured by ``bench``; NAME:gguf measures one engine alone. The
+profile is fitted on the models named by --fit and kept for this machine; with --device NAME it is also written into the
+package. The errors on the models named by --test, which the fit has not seen, go to benchmarks/results/plan_error.json.
+What ``plan`` tells comes from the configuration alone, and its bytes are compared with the tensors in the files.
+
+Every measurement is kept in build/plan/measured for this runtime, these libraries and this bundle.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
+import subprocess
+import sys
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.fingerprint import Machine, fingerprint
-from edge_mllm.bench.measure import Plan, run_grid
-from edge_mllm.bench.result import Run
+from plan_bytes import stored_bytes
+from shape_bundles import BUILD, ROOT, bundle_of, source_of
+
+from edge_mllm.bench.fingerprint import Machine, fingerprint, package_versions
+from edge_mllm.bench.measure import Plan, describe_model, run_grid
+from edge_mllm.bench.result import Case, Run, read_result, result_to_dict
 from edge_mllm.bundle_files import open_bundle
-from edge_mllm.plan.costs import Ask, costs, stage_works
+from edge_mllm.plan.costs import Ask, Cost, costs, stage_works
 from edge_mllm.plan.devices import keep_profile
-from edge_mllm.plan.facts import ModelFacts, facts_of_bundle
+from edge_mllm.plan.facts import ModelFacts
 from edge_mllm.plan.roofline import DeviceProfile, Observation, fit_all, save_profile
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "plan"
 SIZES = ((1024, 768), (512, 512))
 """Two sizes, so that what is paid per picture can be told from what is paid per pixel."""
+ANSWER_TOKENS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +58,20 @@ class Measured:
             width=case.image_width, height=case.image_height, text_tokens=text, answer_tokens=counts.completion_tokens
         )
 
+    def told(self, profile: DeviceProfile | None) -> Cost:
+        """What plan says of the recipes that ran."""
+        recipes = (self.run.model.parts[f"decoder_{self.run.engine}"], self.run.model.parts["vision"])
+        for cost in costs(self.facts, self.ask, profile):
+            if cost.engine == self.run.engine and (cost.decoder.recipe, cost.tower.recipe) == recipes:
+                return cost
+        raise ValueError(f"plan does not know {self.run.engine} {recipes} of {self.facts.name}")
+
     def observations(self) -> dict[str, Observation]:
         """Line of the profile -> what this run says about it."""
         if self.facts.shape is None:
             raise ValueError(f"{self.facts.name} has no shape")
-        decoder, tower = self.facts.decoders[self.run.engine][0], self.facts.towers[0]  # type: ignore[index]
-        works = stage_works(self.facts, self.facts.shape, self.ask, (self.run.engine, decoder, tower))  # type: ignore[arg-type]
+        cost = self.told(None)
+        works = stage_works(self.facts, self.facts.shape, self.ask, (cost.engine, cost.decoder, cost.tower))
         median = {name: summary.median for name, summary in self.run.summary().items()}
         seconds = {
             "picture": median["image_decode"] + median["tiling"],
@@ -63,68 +79,104 @@ class Measured:
             "prefill": median["prefill"],
             "token": 1 / median["decode_tps"],
         }
-        return {work.line: Observation(work.amount, work.count, seconds[stage]) for stage, work in works.items()}
+        return {line: Observation(work, seconds[stage]) for stage, (line, work) in works.items()}
 
 
 def main() -> None:
     """Measure, fit, compare, write."""
     given = _arguments()
-    fitted = [each for name in given.fit.split(",") for each in measure(name, given.threads, given.repeat)]
+    deadline = time.monotonic() + given.minutes * 60
+    fitted = [each for name in given.fit.split(",") for each in measure(name, given, deadline)]
     machine = fingerprint(threads=given.threads)
     profile = fit(fitted, machine, given.threads)
     keep_profile(profile)
     if given.device:
         save_profile(profile, ROOT / "edge_mllm" / "plan" / "devices" / f"{given.device}.json")
-    tested = [each for name in given.test.split(",") for each in measure(name, given.threads, given.repeat)]
+    tested = [each for name in given.test.split(",") for each in measure(name, given, deadline)]
     rows = [compare(each, profile) for each in tested]
     result = {
-        "schema": "edge-mllm-plan-error/1",
+        "schema": "edge-mllm-plan-error/2",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dataclasses.asdict(machine),
         "threads": given.threads,
         "repeat": given.repeat,
         "fitted_on": given.fit.split(","),
         "profile": dataclasses.asdict(profile),
+        "fit": [compare(each, profile) for each in fitted],
         "errors": rows,
         "worst": {key: max(abs(row[key]["error"]) for row in rows) for key in ("ttft_s", "decode_tps")},
+        "bytes_exact": all(part["told"] == part["stored"] for row in rows for part in row["bytes"].values()),
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
     for row in rows:
         parts = (f"{key} told {row[key]['told']:.3g}, was {row[key]['was']:.3g}" for key in ("ttft_s", "decode_tps"))
         print(f"{row['model']} {row['engine']} {row['picture']}: {'; '.join(parts)}")
-    print(f"worst error: {result['worst']}")
+    print(f"worst error: {result['worst']}; bytes exact: {result['bytes_exact']}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", default="smolvlm-256m,internvl3-1b")
-    parser.add_argument("--test", default="smolvlm-500m,qwen2-vl-2b,smolvlm-2.2b")
+    parser.add_argument("--test", default="smolvlm-500m,llava-onevision-0.5b,qwen2-vl-2b")
+    parser.add_argument("--engines", default="gguf,onnx", help="of models that do not name their own")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=30, help="no measurement begins after this time")
+    parser.add_argument("--bundles", type=Path, action="append", default=[], help="folders with exported shapes")
     parser.add_argument("--device", help="also write the profile into the package under this name")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "plan_error.json")
     return parser.parse_args()
 
 
-def measure(shape: str, threads: int, repeat: int) -> list[Measured]:
-    """Both engines and both picture sizes of one shape; a checkpoint directory does as well."""
-    bundle = BUILD / f"{Path(shape).name}.edge"
-    source = shape if Path(shape).is_dir() else f"shape:{shape}"
-    facts = _facts(source, bundle)
-    grid = Grid(models=[str(bundle)], engines=("gguf", "onnx"), threads=(threads,), image_sizes=SIZES)
-    result = run_grid(grid.cases(), Plan(repeat=repeat, loads=1, second=False, peaks=False), print)
-    return [Measured(facts, run) for run in result.runs]
-
-
-def _facts(source: str, bundle: Path) -> ModelFacts:
-    from edge_mllm_export import ExportOptions, export_bundle
+def measure(wanted: str, given: argparse.Namespace, deadline: float) -> Iterator[Measured]:
+    """All engines and both picture sizes of one shape, or of a checkpoint directory; those measured before are read."""
     from edge_mllm_export.source_facts import facts_of_source
 
-    BUILD.mkdir(parents=True, exist_ok=True)
-    if not bundle.exists():
-        export_bundle(source, bundle, ExportOptions(verify=False, calibration=False), print)
-    facts = facts_of_bundle(open_bundle(bundle, check_hashes=False))
-    return dataclasses.replace(facts, shape=facts_of_source(source).shape)
+    name, _, engine = wanted.partition(":")
+    engines = (engine,) if engine else tuple(given.engines.split(","))
+    bundle = bundle_of(name, *given.bundles, engines=engines)
+    facts = facts_of_source(source_of(name))
+    for size in SIZES:
+        for each in engines:
+            yield Measured(facts, _run_of(bundle, each, size, given, deadline))
+
+
+def _run_of(bundle: Path, engine: str, size: tuple[int, int], given: argparse.Namespace, deadline: float) -> Run:
+    case = Case(
+        model=str(bundle),
+        engine=engine,
+        threads=given.threads,
+        image_width=size[0],
+        image_height=size[1],
+        answer_tokens=ANSWER_TOKENS,
+    )
+    file = BUILD / "measured" / f"{_key(case, given.repeat)}.json"
+    if not file.exists():
+        if time.monotonic() > deadline:
+            sys.exit("time is up; the same command again goes on from here")
+        label = f"{bundle} {engine} {size[0]}x{size[1]}"
+        plan = Plan(repeat=given.repeat, loads=0, second=False, peaks=False)
+        result = run_grid([case], plan, lambda text: print(f"{label}: {text}", flush=True))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result_to_dict(result)))
+    (run,) = read_result(file).runs
+    return run
+
+
+def _key(case: Case, repeat: int) -> str:
+    """Of everything that a measurement depends on: bundle, question, machine, libraries, runtime."""
+    runtime = subprocess.run(
+        ["git", "rev-parse", "HEAD:edge_mllm"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    about = {
+        "case": dataclasses.asdict(case),
+        "bundle": describe_model(case.model).sha256,
+        "repeat": repeat,
+        "machine": fingerprint(peaks=False).id,
+        "versions": package_versions(),
+        "runtime": runtime.stdout.strip(),
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def fit(measured: Sequence[Measured], machine: Machine, threads: int) -> DeviceProfile:
@@ -140,15 +192,15 @@ def fit(measured: Sequence[Measured], machine: Machine, threads: int) -> DeviceP
         memory_bytes=machine.memory_bytes,
         threads=threads,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        lines=fit_all(observations),
+        lines=fit_all(observations, machine.peaks),
         peaks=machine.peaks,
-        source=f"bench on {models}",
+        source=f"bench on {models}; commit {machine.commit}",
     )
 
 
 def compare(measured: Measured, profile: DeviceProfile) -> dict[str, Any]:
     """What plan told beside what was measured."""
-    told = next(cost for cost in costs(measured.facts, measured.ask, profile) if cost.engine == measured.run.engine)
+    told = measured.told(profile)
     was = {name: summary.median for name, summary in measured.run.summary().items()}
     case = measured.run.case
     row: dict[str, Any] = {
@@ -156,12 +208,33 @@ def compare(measured: Measured, profile: DeviceProfile) -> dict[str, Any]:
         "engine": measured.run.engine,
         "picture": f"{case.image_width}x{case.image_height}",
         "visual_tokens": measured.run.counts.visual_tokens,
-        "bytes": {"told": told.disk_bytes, "on_disk": measured.run.model.bytes_on_disk},
+        "prompt_tokens": measured.run.counts.prompt_tokens,
+        "bytes": _bytes(told, Path(case.model)),
     }
-    for key, mine in (("ttft_s", told.ttft_s), ("decode_tps", told.decode_tps)):
-        true = was["ttft" if key == "ttft_s" else key]
-        row[key] = {"told": mine, "was": true, "error": (mine or 0.0) / true - 1}
-    return row
+    pairs = {
+        "vision_s": (told.vision_s, was["image_decode"] + was["tiling"] + was["vision"]),
+        "prefill_s": (told.prefill_s, was["prefill"]),
+        "ttft_s": (told.ttft_s, was["ttft"]),
+        "decode_tps": (told.decode_tps, was["decode_tps"]),
+    }
+    return row | {
+        name: {"told": mine, "was": true, "error": _error(mine, true)} for name, (mine, true) in pairs.items()
+    }
+
+
+def _error(told: float | None, was: float) -> float:
+    if told is None:
+        raise ValueError("plan told no time: a stage of this model was not among the fitted ones")
+    return told / was - 1
+
+
+def _bytes(told: Cost, bundle: Path) -> dict[str, dict[str, int]]:
+    """Bytes of weights, told and as they lie in the bundle's files."""
+    stored = stored_bytes(open_bundle(bundle, check_hashes=False), told.engine)
+    return {
+        "decoder": {"told": told.decoder.weight_bytes, "stored": stored["decoder"]},
+        "tower": {"told": told.tower.weight_bytes, "stored": stored["tower"]},
+    }
 
 
 if __name__ == "__main__":

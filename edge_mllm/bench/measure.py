@@ -27,7 +27,7 @@ class Plan:
     warmup: int = 1
     repeat: int = 5
     loads: int = 2
-    """Cold and warm loads of each case, each in a process of its own."""
+    """Cold and warm loads of each case, each in a process of its own; 0 leaves them out."""
     second: bool = True
     """Ask a second question about the same picture after every answer."""
     peaks: bool = True
@@ -35,8 +35,8 @@ class Plan:
     command: tuple[str, ...] = WORKER
 
     def __post_init__(self) -> None:
-        if self.repeat < 1 or self.warmup < 0 or self.loads < 1:
-            raise SettingError("repetitions and loads must be at least 1, warm-ups at least 0")
+        if self.repeat < 1 or self.warmup < 0 or self.loads < 0:
+            raise SettingError("repetitions must be at least 1, warm-ups and loads at least 0")
 
 
 def run_grid(cases: Sequence[Case], plan: Plan, progress: Progress = lambda _: None) -> Result:
@@ -135,8 +135,8 @@ def tower_work(path: Path, case: Case) -> float | None:
     facts = facts_of_bundle(open_bundle(path, check_hashes=False))
     if facts.shape is None:
         return None
-    ops, _ = picture_tower(facts, facts.shape.tower, facts.picture(case.image_width, case.image_height))
-    return ops * case.images
+    work = picture_tower(facts, facts.shape.tower, facts.picture(case.image_width, case.image_height))
+    return (work.amount + work.attention) * case.images
 
 
 def _measure_together(cases: Sequence[Case], plan: Plan, progress: Progress, refused: set[str]) -> list[Run]:

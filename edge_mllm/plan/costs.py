@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_mllm.bundle import Engine
 from edge_mllm.plan.facts import ModelFacts, PartSize, PicturePlan
-from edge_mllm.plan.roofline import DeviceProfile
+from edge_mllm.plan.roofline import DeviceProfile, Work
 from edge_mllm.plan.shapes import ModelShape, TowerShape
 
 PROGRAM_BYTES = 300 << 20
@@ -47,17 +47,6 @@ class Cost:
     decode_tps: float | None
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a stage has to do, and the line of a device profile that tells how long it takes."""
-
-    line: str
-    amount: float
-    """Operations, bytes or pixels."""
-    count: float
-    """What the line's overhead is paid for."""
-
-
 def costs(facts: ModelFacts, ask: Ask, device: DeviceProfile | None) -> list[Cost]:
     """Every decoder recipe with every tower recipe; defaults come first."""
     picture = facts.picture(ask.width, ask.height)
@@ -74,16 +63,16 @@ def prompt_tokens(facts: ModelFacts, ask: Ask) -> int:
     return facts.picture(ask.width, ask.height).tokens + ask.text_tokens
 
 
-def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> tuple[float, int]:
-    """Operations of the tower over one picture, and how often it runs.
+def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> Work:
+    """Operations of the tower over one picture, counted in its runs.
 
     A tower that takes any size runs once, over all patches of the picture.
     """
     patches = facts.vision.patches
     if patches is None:
-        return tower.ops * picture.tiles, picture.tiles
+        return Work(tower.linear_ops * picture.tiles, picture.tiles, tower.attention_ops * picture.tiles)
     whole = dataclasses.replace(tower, patches=picture.tokens * patches.merge**2, tokens=picture.tokens)
-    return whole.ops, 1
+    return Work(whole.linear_ops, 1, whole.attention_ops)
 
 
 def _decoders(facts: ModelFacts) -> Iterator[tuple[Engine, PartSize]]:
@@ -124,8 +113,8 @@ def _cost(
 
 def stage_works(
     facts: ModelFacts, shape: ModelShape, ask: Ask, parts: tuple[Engine, PartSize, PartSize]
-) -> dict[str, Work]:
-    """What each stage has to do, by the stages ``picture``, ``tower``, ``prefill`` and ``token`` (one of the answer).
+) -> dict[str, tuple[str, Work]]:
+    """Line of a device profile and work of each stage: ``picture``, ``tower``, ``prefill``, ``token`` (of the answer).
 
     Args:
         facts: Of the model.
@@ -136,15 +125,15 @@ def stage_works(
     engine, decoder, tower = parts
     picture = facts.picture(ask.width, ask.height)
     prompt = picture.tokens + ask.text_tokens
-    ops, runs = picture_tower(facts, shape.tower, picture)
     cut_pixels = ask.width * ask.height + picture.tiles * facts.vision.tile_width * facts.vision.tile_height
-    past = prompt + ask.answer_tokens / 2
-    step = decoder.token_bytes + shape.decoder.kv_bytes(1, _KV_BYTES[engine]) * past
+    attention = shape.decoder.attention_ops
+    prefill = Work(shape.decoder.linear_ops(prompt), 1, attention(prompt))
+    token = Work(decoder.token_bytes, 1, attention(1, past=prompt + ask.answer_tokens / 2))
     return {
-        "picture": Work("picture", cut_pixels, 1),
-        "tower": Work(f"tower/{tower.recipe}", ops, runs),
-        "prefill": Work(f"prefill/{engine}/{decoder.recipe}", shape.decoder.prefill_ops(prompt), 1),
-        "token": Work(f"decode/{engine}/{decoder.recipe}", step, 1),
+        "picture": ("picture", Work(cut_pixels, 1)),
+        "tower": (f"tower/{tower.recipe}", picture_tower(facts, shape.tower, picture)),
+        "prefill": (f"prefill/{engine}/{decoder.recipe}", prefill),
+        "token": (f"decode/{engine}/{decoder.recipe}", token),
     }
 
 
@@ -157,13 +146,13 @@ def _times(
 ) -> tuple[float | None, ...]:
     """Seconds of the picture with its tower, of prefill, to the first token; tokens per second after it."""
     works = stage_works(facts, shape, ask, parts)
-    reading, tower, prefill, token = (_seconds(device, works[name]) for name in works)
+    reading, tower, prefill, token = (_seconds(device, *works[name]) for name in works)
     if reading is None or tower is None:
         return None, prefill, None, None if token is None else 1 / token
     vision = reading + tower
     return vision, prefill, None if prefill is None else vision + prefill, None if token is None else 1 / token
 
 
-def _seconds(device: DeviceProfile, work: Work) -> float | None:
-    line = device.lines.get(work.line)
-    return None if line is None else line.seconds(work.amount, work.count)
+def _seconds(device: DeviceProfile, name: str, work: Work) -> float | None:
+    line = device.lines.get(name)
+    return None if line is None else line.seconds(work)

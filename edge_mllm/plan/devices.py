@@ -1,8 +1,8 @@
 """Speeds of devices: measured ones, and estimates for others by the ratio of their limits.
 
 A profile of another machine is scaled stage by stage with the limit that counts there: memory bandwidth for decoding,
-8-bit products for tower and prefill. How near a kernel comes to the limit differs between processors, so such a profile
-is an estimate and says so.
+8-bit products for tower and prefill, products of floats for attention. How near a kernel comes to the limit differs
+between processors, so such a profile is an estimate and says so.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from edge_mllm.bench.fingerprint import fingerprint, machine_id
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.cpu import read_processor
 from edge_mllm.errors import SettingError
-from edge_mllm.plan.roofline import DeviceProfile, Line, load_profile, save_profile
+from edge_mllm.plan.roofline import FLOATS, DeviceProfile, Line, load_profile, save_profile
 
-_FLOATS = ("f32", "f16", "fp32", "fp16")
-"""Recipes whose products are in floats."""
 REFERENCE = "epyc-zen5-2core"
 """The measured profile that others are scaled from."""
 
@@ -94,8 +92,10 @@ def scaled(reference: DeviceProfile, target: DeviceProfile) -> DeviceProfile:
     """
     if reference.peaks is None or target.peaks is None:
         raise SettingError("a profile can be scaled only between devices whose limits are known")
+    floats = target.peaks.float32_ops_per_s / reference.peaks.float32_ops_per_s
     lines = {
-        name: _scaled_line(line, _share(name, reference.peaks, target.peaks)) for name, line in reference.lines.items()
+        name: _scaled_line(line, _share(name, reference.peaks, target.peaks), floats)
+        for name, line in reference.lines.items()
     }
     source = f"estimated from {reference.processor} by the ratio of limits; {target.source}"
     return dataclasses.replace(target, lines=lines, source=source, estimated=True)
@@ -116,10 +116,12 @@ def _reference() -> DeviceProfile:
 def _share(stage: str, reference: Peaks, target: Peaks) -> float:
     if stage.startswith("decode/"):
         return target.read_bytes_per_s / reference.read_bytes_per_s
-    if stage == "picture" or stage.rsplit("/", 1)[-1] in _FLOATS:
+    if stage == "picture" or stage.rsplit("/", 1)[-1] in FLOATS:
         return target.float32_ops_per_s / reference.float32_ops_per_s
     return target.int8_ops_per_s / reference.int8_ops_per_s
 
 
-def _scaled_line(line: Line, share: float) -> Line:
-    return dataclasses.replace(line, rate=line.rate * share, overhead=line.overhead / share)
+def _scaled_line(line: Line, share: float, floats: float) -> Line:
+    return dataclasses.replace(
+        line, rate=line.rate * share, attention_rate=line.attention_rate * floats, overhead=line.overhead / share
+    )

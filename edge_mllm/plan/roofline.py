@@ -1,8 +1,10 @@
-"""Time from work: every stage is ``work / rate + overhead * count``, with rates fitted to measurements of a device.
+"""Time from work: a stage is ``amount / rate + attention / attention_rate + overhead * count``, fitted to measurements.
 
 Rates are effective ones (caches, kernels and threads included), so they are fitted and never taken from data sheets.
 The idea is the roofline model (Williams, Waterman, Patterson, Communications of the ACM 52(4), 2009) with the roof that
-counts for each stage: arithmetic for tower and prefill, memory bandwidth for decoding.
+counts for each stage: arithmetic for tower and prefill, memory bandwidth for decoding. Products of activations with
+activations have a rate of their own: they run in floats whatever the weights are stored in, and their share grows with
+the square of the tokens.
 """
 
 from __future__ import annotations
@@ -15,39 +17,55 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.errors import ResultFileError, SettingError
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
-PROFILE_SCHEMA = "edge-mllm-device/1"
+PROFILE_SCHEMA = "edge-mllm-device/2"
+FLOATS = ("f32", "f16", "fp32", "fp16")
+"""Recipes whose products are in floats."""
+_WORST_CONDITION = 30.0
+"""Of the fit's columns, each scaled to 1 at most: beyond it a noise of 3 % is as large as a term."""
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage has to do."""
+
+    amount: float
+    """Operations with weights, bytes of weights, or pixels, as the stage counts."""
+    count: float
+    """What the overhead is paid for: tiles, prompts, tokens."""
+    attention: float = 0.0
+    """Operations of activations with activations."""
 
 
 @dataclass(frozen=True)
 class Observation:
     """A stage that was measured once."""
 
-    work: float
-    """Operations or bytes, as the stage counts."""
-    count: float
-    """What the overhead is paid for: tiles, prompts, tokens."""
+    work: Work
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """``seconds = work / rate + overhead * count``."""
+    """``seconds = amount / rate + attention / attention_rate + overhead * count``."""
 
     rate: float
+    attention_rate: float
     overhead: float
     observations: int
     """How many the fit rests on."""
     worst: float
     """Largest relative error on those."""
 
-    def seconds(self, work: float, count: float) -> float:
+    def seconds(self, work: Work) -> float:
         """Predicted time."""
-        return work / self.rate + self.overhead * count
+        return work.amount / self.rate + work.attention / self.attention_rate + self.overhead * work.count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,36 +100,63 @@ class DeviceProfile:
         return self.lines[name]
 
 
-def fit(observations: Sequence[Observation]) -> Line:
-    """Fit a line with the smallest relative errors, both terms at or above zero.
+def fit(observations: Sequence[Observation], attention_share: float = 1.0) -> Line:
+    """Fit a line with the smallest relative errors, all terms at or above zero.
 
-    With observations of one kind of work alone (all of the same work per count) the two terms cannot be told apart; the
-    overhead is then zero.
+    Terms that the observations cannot tell apart are given up one after the other: first attention has
+    ``attention_share`` of the other rate, then the overhead is zero.
+
+    Args:
+        observations: Of one stage.
+        attention_share: Rate of products of activations over the rate of those with weights, where it is not fitted.
 
     Raises:
         SettingError: there are no observations, or one has no work or took no time.
     """
-    if not observations or any(o.work <= 0 or o.seconds <= 0 for o in observations):
+    if not observations or any(o.work.amount <= 0 or o.seconds <= 0 for o in observations):
         raise SettingError("a fit needs observations with work and time")
     seconds = np.array([o.seconds for o in observations])
-    columns = np.array([[o.work, o.count] for o in observations]) / seconds[:, None]
-    scale = columns.max(axis=0)
-    scale[scale == 0] = 1.0
-    scaled = columns / scale
-    terms = np.zeros(2)
-    if np.linalg.matrix_rank(scaled, tol=1e-3) == 2:
-        terms = np.linalg.lstsq(scaled, np.ones(len(seconds)), rcond=None)[0]
-    if terms[0] <= 0 or terms[1] < 0:
-        work = scaled[:, 0]
-        terms = np.array([work.sum() / (work @ work), 0.0])
-    inverse, overhead = (float(term) for term in terms / scale)
-    errors = np.abs(columns @ np.array([inverse, overhead]) - 1)
-    return Line(rate=1 / inverse, overhead=overhead, observations=len(seconds), worst=float(errors.max()))
+    amount, attention, count = (
+        np.array([getattr(o.work, name) for o in observations]) / seconds for name in ("amount", "attention", "count")
+    )
+    together = amount + attention / attention_share
+    terms = _solve(amount, attention, count)
+    if terms is None:
+        merged = _solve(together, count)  # one column can always be fitted
+        assert merged is not None  # noqa: S101
+        terms = np.array([merged[0], merged[0] / attention_share, merged[1]])
+    errors = np.abs(np.stack([amount, attention, count], axis=1) @ terms - 1)
+    return Line(
+        rate=float(1 / terms[0]),
+        attention_rate=float(1 / terms[1]),
+        overhead=float(terms[2]),
+        observations=len(seconds),
+        worst=float(errors.max()),
+    )
 
 
-def fit_all(observations: Mapping[str, Iterable[Observation]]) -> dict[str, Line]:
-    """Fit every stage."""
-    return {name: fit(list(found)) for name, found in observations.items()}
+def _solve(*columns: FloatArray) -> FloatArray | None:
+    """Seconds of one unit of each column, the last of which may be zero; None where they cannot be told apart."""
+    for fitted in (columns, columns[:-1]):
+        matrix = np.stack(fitted, axis=1)
+        scale = matrix.max(axis=0)
+        if len(matrix) < len(fitted) or scale.min() <= 0 or np.linalg.cond(matrix / scale) > _WORST_CONDITION:
+            continue
+        terms: FloatArray = np.linalg.lstsq(matrix / scale, np.ones(len(matrix)), rcond=None)[0] / scale
+        if terms[: len(columns) - 1].min() > 0 and terms.min() >= 0:
+            return np.append(terms, np.zeros(len(columns) - len(fitted)))
+    return None
+
+
+def fit_all(observations: Mapping[str, Iterable[Observation]], peaks: Peaks | None = None) -> dict[str, Line]:
+    """Fit every stage; the machine's limits tell how much faster products of integers are than those of floats."""
+    return {name: fit(list(found), attention_share(name, peaks)) for name, found in observations.items()}
+
+
+def attention_share(line: str, peaks: Peaks | None) -> float:
+    """What a line's attention rate is assumed to be, in its other rate, where measurements do not tell."""
+    products = line.startswith(("tower/", "prefill/")) and line.rsplit("/", 1)[-1] not in FLOATS
+    return peaks.float32_ops_per_s / peaks.int8_ops_per_s if products and peaks is not None else 1.0
 
 
 def save_profile(profile: DeviceProfile, path: Path) -> None:

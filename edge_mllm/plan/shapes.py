@@ -48,19 +48,20 @@ class DecoderShape:
 
     def prefill_ops(self, tokens: int, past: int = 0) -> float:
         """Operations of ``tokens`` prompt tokens behind ``past`` cached ones; logits of the last one only."""
-        linear = 2.0 * tokens * self.n_layer * self.block_weights
+        return self.linear_ops(tokens) + self.attention_ops(tokens, past)
+
+    def linear_ops(self, tokens: int) -> float:
+        """Operations with weights of ``tokens`` prompt tokens; logits of the last one only."""
+        return 2.0 * tokens * self.n_layer * self.block_weights + 2.0 * self.head_weights
+
+    def attention_ops(self, tokens: int, past: float = 0) -> float:
+        """Operations of queries with keys and of weights with values; every token sees those before it and itself."""
         seen = tokens * past + tokens * (tokens + 1) / 2
-        attention = 4.0 * self.n_layer * self.n_head * self.head_dim * seen
-        return linear + attention + 2.0 * self.head_weights
+        return 4.0 * self.n_layer * self.n_head * self.head_dim * seen
 
     def kv_bytes(self, tokens: int, value_bytes: float = 2.0) -> float:
         """Bytes of keys and values of ``tokens`` tokens."""
         return 2.0 * self.n_layer * self.n_kv_head * self.head_dim * tokens * value_bytes
-
-    def step_bytes(self, linear_bits: float, head_bits: float, past: float, kv_value_bytes: float = 2.0) -> float:
-        """Bytes read to generate one token: every block, the head, and the cache so far."""
-        weights = self.n_layer * self.block_weights * linear_bits + self.head_weights * head_bits
-        return weights / 8 + self.kv_bytes(1, kv_value_bytes) * past
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,7 @@ def test_a_model_that_is_not_there_is_an_error_before_anything_starts() -> None:
         describe_model("/no/such/model")
 
 
-@pytest.mark.parametrize("wrong", [{"repeat": 0}, {"warmup": -1}, {"loads": 0}])
+@pytest.mark.parametrize("wrong", [{"repeat": 0}, {"warmup": -1}, {"loads": -1}])
 def test_a_plan_without_measurements_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(SettingError):
         Plan(**wrong)

@@ -43,7 +43,7 @@ PEAKS = Peaks(threads=2, read_bytes_per_s=1e10, buffer_bytes=1, float32_ops_per_
 
 
 def line(rate: float, overhead: float = 0.0) -> Line:
-    return Line(rate=rate, overhead=overhead, observations=3, worst=0.1)
+    return Line(rate=rate, attention_rate=rate / 2, overhead=overhead, observations=3, worst=0.1)
 
 
 def profile(**changes: object) -> DeviceProfile:
@@ -68,11 +68,13 @@ def test_the_default_comes_first_and_adds_up() -> None:
     cache = 2 * 2 * 2 * 16 * (prompt + 11) * 2
     assert first.memory_bytes == 900_000 + cache + PROGRAM_BYTES
     pixels = 128 * 96 + picture.tiles * 64 * 64
-    vision = pixels / 1e8 + TOWER.ops * picture.tiles / 1e9 + 0.01 * picture.tiles
+    vision = pixels / 1e8 + picture.tiles * (TOWER.linear_ops / 1e9 + TOWER.attention_ops / 5e8 + 0.01)
     assert first.vision_s == pytest.approx(vision)
-    assert first.ttft_s == pytest.approx(vision + DECODER.prefill_ops(prompt) / 1e9)
-    step = 500_000 + DECODER.kv_bytes(1) * (prompt + 5.5)
-    assert first.decode_tps == pytest.approx(1 / (step / 1e8 + 0.001))
+    assert first.ttft_s == pytest.approx(
+        vision + DECODER.linear_ops(prompt) / 1e9 + DECODER.attention_ops(prompt) / 5e8
+    )
+    attention = DECODER.attention_ops(1, past=prompt + 5.5)
+    assert first.decode_tps == pytest.approx(1 / (500_000 / 1e8 + attention / 5e7 + 0.001))
     assert (other.ttft_s, other.decode_tps) == (None, None), "f16 was not measured on this device"
 
 
@@ -90,6 +92,7 @@ def test_another_device_is_scaled_by_its_limits() -> None:
     made = scaled(profile(), empty)
     assert made.estimated and made.processor == "other" and "limits" in made.source
     assert made.lines["decode/gguf/q4_0"].rate == pytest.approx(0.5e8)
+    assert made.lines["decode/gguf/q4_0"].attention_rate == pytest.approx(1e8), "products in floats"
     assert made.lines["decode/gguf/q4_0"].overhead == pytest.approx(0.002)
     assert made.lines["tower/int8"].rate == pytest.approx(0.25e9)
     assert made.lines["prefill/onnx/f32"].rate == pytest.approx(2e9), "products in floats"

@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
+from edge_mllm.bench.peaks import Peaks
 from edge_mllm.errors import ResultFileError, SettingError
-from edge_mllm.plan.predict import Question, Weights, predict
-from edge_mllm.plan.roofline import DeviceProfile, Line, Observation, fit, load_profile, save_profile
-from edge_mllm.plan.shapes import DecoderShape, ModelShape, TowerShape, decoder_shape, tower_shape
+from edge_mllm.plan.roofline import (
+    DeviceProfile,
+    Line,
+    Observation,
+    Work,
+    attention_share,
+    fit,
+    load_profile,
+    save_profile,
+)
+from edge_mllm.plan.shapes import TowerShape, decoder_shape, tower_shape
 
 TEXT = {
     "hidden_size": 64,
@@ -24,7 +33,11 @@ TEXT = {
 
 
 def line(rate: float, overhead: float = 0.0) -> Line:
-    return Line(rate=rate, overhead=overhead, observations=2, worst=0.0)
+    return Line(rate=rate, attention_rate=rate, overhead=overhead, observations=2, worst=0.0)
+
+
+def seen(amount: float, count: float, seconds: float, attention: float = 0.0) -> Observation:
+    return Observation(Work(amount, count, attention), seconds)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -77,11 +90,10 @@ def test_prefill_in_two_parts_is_as_much_work_as_in_one() -> None:
     assert once == pytest.approx(twice)
 
 
-def test_bytes_of_a_step_are_weights_and_cache() -> None:
+def test_a_token_of_the_answer_attends_to_all_before_it() -> None:
     shape = decoder_shape(TEXT)
-    assert shape.step_bytes(16, 16, 0) == 2 * (shape.n_layer * shape.block_weights + shape.head_weights)
-    grown = shape.step_bytes(16, 16, 100) - shape.step_bytes(16, 16, 0)
-    assert grown == shape.kv_bytes(100) == 2 * 3 * 2 * 16 * 100 * 2
+    assert shape.attention_ops(1, past=100) == 4 * 3 * 4 * 16 * 101
+    assert shape.kv_bytes(100) == 2 * 3 * 2 * 16 * 100 * 2
 
 
 @pytest.mark.parametrize("name", ["hidden_size", "num_hidden_layers", "vocab_size"])
@@ -91,37 +103,62 @@ def test_a_missing_size_is_named(name: str) -> None:
 
 
 def test_a_fit_finds_rate_and_overhead() -> None:
-    found = fit([Observation(w, c, w / 2e9 + 0.003 * c) for w, c in ((1e9, 1), (5e9, 2), (3e10, 3), (2e8, 1))])
-    assert found.rate == pytest.approx(2e9, rel=1e-6)
+    found = fit([seen(w, c, w / 2e9 + 0.003 * c) for w, c in ((1e9, 1), (5e9, 2), (3e10, 3), (2e8, 1))])
+    assert found.rate == found.attention_rate == pytest.approx(2e9, rel=1e-6)
     assert found.overhead == pytest.approx(0.003, rel=1e-6)
     assert found.worst < 1e-6
+
+
+def test_a_fit_tells_attention_from_the_rest_where_its_share_differs() -> None:
+    works = [(tokens * 1e6 * size, tokens**2 * 1e3 * size) for size in (1, 3) for tokens in (100, 1000)]
+    found = fit([seen(w, 1, w / 5e9 + a / 4e8 + 0.02, a) for w, a in works], attention_share=0.9)
+    assert found.rate == pytest.approx(5e9, rel=1e-6)
+    assert found.attention_rate == pytest.approx(4e8, rel=1e-6)
+    assert found.overhead == pytest.approx(0.02, rel=1e-6)
+
+
+def test_attention_that_is_always_the_same_share_gets_the_assumed_rate() -> None:
+    """Two towers with 0.22 and 0.19 of attention: noise would be taken for attention."""
+    works = [
+        (1e9 * tiles * size, share * 1e9 * tiles * size) for size, share in ((1, 0.22), (4, 0.19)) for tiles in (1, 9)
+    ]
+    found = fit([seen(w, 1, (w / 8e9 + a / 2e9) * 1.02, a) for w, a in works], attention_share=0.25)
+    assert found.rate == pytest.approx(8e9, rel=0.03)
+    assert found.attention_rate == pytest.approx(found.rate / 4)
 
 
 def test_a_fit_is_steady_under_noise() -> None:
     noise = (0.97, 1.04, 1.01, 0.98, 1.03, 0.99)
     works = (1e8, 4e8, 1e9, 3e9, 1e10, 5e10)
-    found = fit([Observation(w, 1, (w / 1e10 + 0.02) * n) for w, n in zip(works, noise, strict=True)])
+    found = fit([seen(w, 1, (w / 1e10 + 0.02) * n) for w, n in zip(works, noise, strict=True)])
     assert found.rate == pytest.approx(1e10, rel=0.06)
     assert found.overhead == pytest.approx(0.02, rel=0.06)
 
 
 @pytest.mark.parametrize("observations", [[(4e9, 2, 2.0)], [(4e9, 2, 2.0), (8e9, 4, 4.0)]])
 def test_one_kind_of_work_gives_a_rate_alone(observations: list[tuple[float, float, float]]) -> None:
-    found = fit([Observation(*o) for o in observations])
+    found = fit([seen(*o) for o in observations])
     assert (found.rate, found.overhead) == (pytest.approx(2e9), 0.0)
 
 
 def test_terms_never_become_negative() -> None:
-    found = fit([Observation(1e9, 1, 0.5), Observation(2e9, 1, 1.5)])
+    found = fit([seen(1e9, 1, 0.5), seen(2e9, 1, 1.5)])
     assert found.rate > 0
     assert found.overhead == 0.0
     assert found.worst > 0
 
 
-@pytest.mark.parametrize("wrong", [[], [Observation(0, 1, 1)], [Observation(1, 1, 0)]])
+@pytest.mark.parametrize("wrong", [[], [seen(0, 1, 1)], [seen(1, 1, 0)]])
 def test_a_fit_of_nothing_is_refused(wrong: list[Observation]) -> None:
     with pytest.raises(SettingError):
         fit(wrong)
+
+
+def test_products_of_floats_are_assumed_as_slow_as_the_machine_has_them() -> None:
+    peaks = Peaks(threads=2, read_bytes_per_s=1, buffer_bytes=1, float32_ops_per_s=1e11, int8_ops_per_s=4e11)
+    assert attention_share("tower/int8", peaks) == attention_share("prefill/gguf/q4_0", peaks) == 0.25
+    assert attention_share("tower/fp32", peaks) == attention_share("decode/gguf/q4_0", peaks) == 1
+    assert attention_share("tower/int8", None) == 1
 
 
 @pytest.fixture
@@ -135,33 +172,13 @@ def profile() -> DeviceProfile:
     return DeviceProfile(machine="m", processor="p", memory_bytes=1, threads=2, created="2026-01-01", lines=lines)
 
 
-def test_a_forecast_adds_the_stages_up(profile: DeviceProfile) -> None:
-    decoder = DecoderShape(
-        n_embd=960, n_layer=32, n_head=15, n_kv_head=5, head_dim=64, n_ff=2560, n_vocab=49280, tied=False
-    )
+def test_operations_of_a_published_tower_are_as_known_from_elsewhere() -> None:
+    """174 GFLOP a tile in linear layers, and 38 in attention."""
     tower = TowerShape(
         hidden=768, n_layer=12, n_ff=3072, patches=1024, patch_values=768, tokens=64, projector_weights=12288 * 960
     )
-    weights = Weights(tower="tower/int8", prefill="prefill/x", decode="decode/x", linear_bits=4.5, head_bits=8.5)
-    question = Question(pixels=4_000_000, pictures=1, tiles=13, prompt_tokens=900, answer_tokens=65)
-    found = predict(ModelShape(decoder=decoder, tower=tower), weights, question, profile)
-    assert found.picture_s == pytest.approx(0.041)
-    assert found.vision_s == pytest.approx(13 * tower.ops / 1e12)
-    assert found.ttft_s == pytest.approx(found.picture_s + found.vision_s + decoder.prefill_ops(900) / 1e11)
-    assert found.decode_tps == pytest.approx(1 / (decoder.step_bytes(4.5, 8.5, 932) / 2e10 + 1e-4))
-    # the linear layers of this tower are known from elsewhere: 174 GFLOP a tile, and 38 of attention
     assert tower.linear_ops / 1e9 == pytest.approx(174, rel=0.04)
     assert tower.attention_ops / 1e9 == pytest.approx(38, rel=0.04)
-
-
-def test_text_alone_needs_no_tower(profile: DeviceProfile) -> None:
-    shape = ModelShape(
-        decoder=decoder_shape(TEXT),
-        tower=tower_shape(TEXT | {"patch_size": 8}, tile=32, tokens=4, projector_weights=1),
-    )
-    weights = Weights(tower="not measured", prefill="prefill/x", decode="decode/x", linear_bits=16, head_bits=16)
-    question = Question(pixels=0, pictures=0, tiles=0, prompt_tokens=10, answer_tokens=2)
-    assert predict(shape, weights, question, profile).vision_s == 0
 
 
 def test_a_stage_that_was_not_measured_is_named(profile: DeviceProfile) -> None:

@@ -1,0 +1,37 @@
+"""Bytes of the weights in a bundle's files, as ``plan`` counts them: constants, and neither graph nor names."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from edge_mllm.bundle import Engine
+from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.gguf_header import read_tensors
+
+
+def stored_bytes(bundle: OpenBundle, engine: Engine) -> dict[str, int]:
+    """Of ``decoder``, with its embedding table, and of ``tower``."""
+    if engine == "gguf":
+        decoder = sum(tensor.bytes for tensor in read_tensors(bundle.file("decoder_gguf")))
+    else:
+        decoder = graph_bytes(bundle.file("decoder_onnx")) + bundle.spec.parts["embeddings"].bytes
+    return {"decoder": decoder, "tower": graph_bytes(bundle.file("vision"))}
+
+
+def graph_bytes(file: Path) -> int:
+    """Bytes of a graph's constants, without integers that only say where things are.
+
+    Weights in a file beside the graph are counted and not read.
+    """
+    import onnx
+
+    model = onnx.load_model(file, load_external_data=False)
+    return sum(_tensor_bytes(onnx, tensor) for tensor in model.graph.initializer)
+
+
+def _tensor_bytes(onnx: Any, tensor: Any) -> int:
+    if tensor.data_type == onnx.TensorProto.INT64 or not tensor.dims:
+        return 0
+    return int(prod(tensor.dims)) * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
