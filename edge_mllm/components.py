@@ -59,6 +59,8 @@ class Opening:
     """The tower that goes with a GGUF file."""
     vision_engine: TowerEngine = "ort"
     """The library that runs a bundle's tower."""
+    tile_batch: int = 1
+    """Tiles of a picture that a bundle's tower takes at once."""
 
 
 def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:
@@ -138,8 +140,9 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         if bundle.spec.parts["vision"].precision.startswith("int"):
             _log.warning("OpenVINO runs integer towers many times slower than ONNX Runtime; export with --vision fp16")
     spec, settings, low_memory = bundle.spec, opening.settings, opening.low_memory
-    tower = VisionTower.of(bundle, threads=settings.threads, engine=opening.vision_engine)
-    digest = partial(tower_digest, spec, opening.vision_engine)
+    tile_batch = opening.tile_batch
+    tower = VisionTower.of(bundle, threads=settings.threads, engine=opening.vision_engine, tile_batch=tile_batch)
+    digest = partial(tower_digest, spec, opening.vision_engine, tile_batch)
     return Components(
         path=bundle.path,
         engine=engine,

@@ -52,6 +52,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     mmproj: str | Path | None = None,
     chunk: int | None = None,
     vision_engine: TowerEngine = "ort",
+    tile_batch: int = 1,
 ) -> Model:
     """Load a model.
 
@@ -73,6 +74,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         mmproj: The vision tower that goes with a GGUF file; without it the file answers about text alone.
         chunk: Prompt tokens computed at once; None is 512. 4-bit kernels give slightly different logits for others.
         vision_engine: What runs a bundle's tower, see :mod:`edge_mllm.tower_session`.
+        tile_batch: Tiles that a bundle's tower takes at once, see :class:`edge_mllm.vision.VisionTower`.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -94,6 +96,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         precision=precision,
         mmproj=None if mmproj is None else Path(mmproj),
         vision_engine=vision_engine,
+        tile_batch=tile_batch,
     )
     return Model(open_components(opening), threads=settings.threads, load_s=time.perf_counter() - start)
 

@@ -86,7 +86,12 @@ class VisionTower:
 
     @staticmethod
     def of(
-        bundle: OpenBundle, *, threads: int | None, file: Path | None = None, engine: TowerEngine = "ort"
+        bundle: OpenBundle,
+        *,
+        threads: int | None,
+        file: Path | None = None,
+        engine: TowerEngine = "ort",
+        tile_batch: int = 1,
     ) -> VisionTower:
         """The tower of a bundle, or of another ``file`` that takes its place."""
         spec, newline = bundle.spec, "newline" in bundle.spec.parts
@@ -95,6 +100,7 @@ class VisionTower:
             spec.vision,
             spec.decoder.n_embd,
             threads=threads,
+            tile_batch=tile_batch,
             newline=bundle.file("newline") if newline else None,
             engine=engine,
         )

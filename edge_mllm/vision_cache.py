@@ -39,10 +39,15 @@ def picture_digest(rgb: npt.NDArray[np.uint8], image: ImageSpec, vision: VisionS
     return digest.digest()
 
 
-def tower_digest(spec: BundleSpec, engine: TowerEngine = "ort") -> bytes:
-    """32 bytes that stand for the tower: its files and precision, and the engine and its version that run it."""
+def tower_digest(spec: BundleSpec, engine: TowerEngine = "ort", tile_batch: int = 1) -> bytes:
+    """32 bytes that stand for the tower: files and precision, the engine and its version, and the tiles of one run.
+
+    A tower that scales activations per run gives a tile other embeddings beside other tiles.
+    """
     part, newline = spec.parts["vision"], spec.parts.get("newline")
     text = f"{part.sha256.lower()} {part.precision} {engine_label(engine)} {spec.decoder.n_embd}"
+    if tile_batch != 1:
+        text += f" {tile_batch} tiles"
     if newline is not None:
         text += f" {newline.sha256.lower()}"
     return hashlib.sha256(text.encode()).digest()

@@ -63,9 +63,10 @@ def run(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed
     )
     schema, limits = options.read_schema(json_schema), options.read_limits(max_memory, max_ttft)
-    tuned = _tuned(model, engine, threads)
-    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "vision_engine": vision_engine.value, **tuned}
-    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir, "low_memory": low_memory}
+    tuned = _tuned(model, engine, threads, precision)
+    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, **tuned}
+    files: dict[str, Any] = {"mmproj": mmproj, "cache_dir": cache_dir, "low_memory": low_memory}
+    files["vision_engine"] = vision_engine.value
     with load(model, n_ctx=n_ctx, kv_type=options.kv_type_of(kv_type), **chosen, **files) as loaded:
         pieces = loaded.stream(
             prompt,
@@ -84,19 +85,19 @@ def run(
         _show(pieces, as_json, tuned)
 
 
-def _tuned(model: Path | None, engine: str | None, threads: int | None) -> dict[str, Any]:
-    """Engine, threads and chunk that ``edge-mllm tune`` kept; nothing where there are none or options say otherwise."""
+def _tuned(model: Path | None, engine: str | None, threads: int | None, precision: str | None) -> dict[str, Any]:
+    """Settings that ``edge-mllm tune`` kept; nothing where there are none or options say otherwise."""
     from edge_mllm.errors import ModelNotFoundError
     from edge_mllm.session import starter_bundle
     from edge_mllm.tune.kept import applicable
 
     try:
-        found = applicable(starter_bundle() if model is None else model, engine, threads)
+        found = applicable(starter_bundle() if model is None else model, engine, threads, precision)
     except ModelNotFoundError:  # load says it better
         return {}
     if found is None:
         return {}
-    chosen = {"engine": found.engine, "threads": found.threads, "chunk": found.chunk}
+    chosen = found.options()
     _log.info("settings of edge-mllm tune: %s", chosen)
     return chosen
 

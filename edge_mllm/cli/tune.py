@@ -27,23 +27,24 @@ def tune(
     seconds: Annotated[float, typer.Option(min=1.0, help="No measurement begins after this time.")] = 110.0,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Search engine, threads and prompt tokens computed at once for a question about a photo; keep the winner.
+    """Search decoder, threads, prompt tokens and tiles computed at once for a question about a photo; keep the winner.
 
-    ``run`` then uses it, unless an option says otherwise, as long as bundle, machine and libraries stay the same.
+    Decoders are those of both engines in a bundle, or all precisions in a directory of published ONNX files. ``run``
+    then uses the winner, unless an option says otherwise, as long as model, machine and libraries stay the same.
     """
-    from edge_mllm.bundle_files import open_bundle
     from edge_mllm.cpu import read_processor
-    from edge_mllm.tune import search as searching
+    from edge_mllm.session import starter_bundle
     from edge_mllm.tune.kept import keep
+    from edge_mllm.tune.search import search, thread_counts
+    from edge_mllm.tune.stages import ModelStages, starting_workload, usable_variants
 
-    path = searching.default_bundle(model)
-    bundle = open_bundle(path)
-    work = searching.starting_workload(bundle)
+    path = starter_bundle() if model is None else model
+    work = starting_workload(path)
     processor = read_processor()
-    found = searching.search(
-        searching.BundleStages(bundle, searching.sample(), min(work.prompt_tokens, 512)),
-        searching.usable_engines(bundle),
-        searching.thread_counts(processor.sensible_threads, processor.usable_cores),
+    found = search(
+        ModelStages(path, work),
+        usable_variants(path),
+        thread_counts(processor.sensible_threads, processor.usable_cores),
         work,
         limit_s=seconds,
         progress=lambda text: typer.echo(text, err=True),
@@ -62,12 +63,15 @@ def _tuned(path: Path, found: Found) -> Tuned:
     from edge_mllm.tune.kept import Tuned, bundle_hash
 
     machine = fingerprint(peaks=False)
+    best = found.best.settings
     return Tuned(
         machine=machine.id,
         bundle=bundle_hash(path),
-        engine=found.best.engine,
-        threads=found.best.threads,
-        chunk=found.best.chunk,
+        engine=best.variant.engine,
+        threads=best.threads,
+        chunk=best.chunk,
+        tile_batch=best.tile_batch,
+        precision=best.variant.precision,
         seconds=found.best.seconds,
         default_seconds=found.default.seconds,
         tile_s=found.best.tile_s,
@@ -84,20 +88,24 @@ def _show(found: Found, place: Path) -> None:
 
     console = wide_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("engine", "threads", "tokens at once", "ms a tile", "prompt tokens/s", "answer tokens/s", "seconds"):
-        table.add_column(name, justify="left" if name == "engine" else "right")
+    columns = ("decoder", "threads", "tokens at once", "tiles at once", "ms a tile", "prompt tok/s", "answer tok/s")
+    for name in (*columns, "seconds"):
+        table.add_column(name, justify="left" if name == "decoder" else "right")
     for trial in sorted(found.trials, key=lambda each: each.seconds):
-        mark = " *" if trial == found.best else ""
+        tried = trial.settings
         table.add_row(
-            trial.engine + mark,
-            str(trial.threads),
-            str(trial.chunk),
+            f"{tried.variant}{' *' if trial == found.best else ''}",
+            str(tried.threads),
+            str(tried.chunk),
+            str(tried.tile_batch),
             f"{trial.tile_s * 1e3:.1f}",
             f"{1 / trial.token_s:.0f}",
             f"{1 / trial.step_s:.1f}",
             f"{trial.seconds:.2f}",
         )
     console.print(table)
+    for reason in found.refused:
+        console.print(f"does not run: {reason}", markup=False)
     if found.best == found.default:
         console.print("the defaults are as good as anything that was tried")
     else:

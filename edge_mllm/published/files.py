@@ -69,8 +69,8 @@ def choose_files(directory: Path, folder: Path, precision: str | None) -> dict[S
     """
     wanted = _wanted(precision)
     chosen: dict[Stem, GraphFile] = {}
-    for stem, order in ORDER.items():
-        found = {name: path for name in order if (path := folder / f"{stem}{SUFFIXES[name]}.onnx").is_file()}
+    for stem in ORDER:
+        found = _files(folder, stem)
         if not found:
             raise BundleError(
                 directory, f"there is no {stem}*.onnx beside its decoder; it cannot answer about pictures"
@@ -78,8 +78,19 @@ def choose_files(directory: Path, folder: Path, precision: str | None) -> dict[S
         name = wanted.get(stem, next(iter(found)))
         if name not in found:
             raise SettingError(f"'{directory}' has no {stem} in {name}; it has {', '.join(found)}")
-        chosen[stem] = GraphFile(found[name], name)
+        chosen[stem] = found[name]
     return chosen
+
+
+def decoder_files(directory: Path) -> dict[str, GraphFile]:
+    """Precision -> decoder of a published directory, in the order of :data:`ORDER`; nothing where it is none."""
+    folder = folder_of(directory)
+    return {} if folder is None else _files(folder, "decoder_model_merged")
+
+
+def _files(folder: Path, stem: Stem) -> dict[str, GraphFile]:
+    paths = {name: folder / f"{stem}{SUFFIXES[name]}.onnx" for name in ORDER[stem]}
+    return {name: GraphFile(path, name) for name, path in paths.items() if path.is_file()}
 
 
 def _wanted(precision: str | None) -> Mapping[str, str]:

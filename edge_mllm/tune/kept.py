@@ -1,4 +1,4 @@
-"""Tuned settings in the cache folder: one file for a machine and a bundle."""
+"""Tuned settings in the cache folder: one file for a machine and a model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_mllm.bench.fingerprint import machine_id, package_versions
 from edge_mllm.cpu import read_processor
 from edge_mllm.plan.devices import cache_folder
+from edge_mllm.published.directory import is_published
+from edge_mllm.published.files import folder_of
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
 _log = logging.getLogger(__name__)
-SCHEMA = "edge-mllm-tuned/1"
+SCHEMA = "edge-mllm-tuned/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,15 @@ class Tuned:
     machine: str
     """Id of the machine's fingerprint."""
     bundle: str
-    """SHA-256 of bundle.json, which holds the hashes of all parts."""
+    """See :func:`bundle_hash`."""
     engine: str
     threads: int
     chunk: int
     """Prompt tokens computed at once."""
+    tile_batch: int
+    """Tiles of a picture encoded at once."""
+    precision: str | None
+    """Of the decoder, where a published directory has several."""
     seconds: float
     """Of the question that was searched for, with these settings."""
     default_seconds: float
@@ -43,10 +50,30 @@ class Tuned:
     token_s: float | None = None
     """Of prefill for one token."""
 
+    def options(self) -> dict[str, Any]:
+        """As :func:`edge_mllm.load` takes them."""
+        options = {
+            "engine": self.engine,
+            "threads": self.threads,
+            "chunk": self.chunk,
+            "tile_batch": self.tile_batch,
+            "precision": None if self.precision is None else f"decoder_model_merged={self.precision}",
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
-def bundle_hash(bundle: Path) -> str:
-    """What a bundle goes by here."""
-    return hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+
+def bundle_hash(model: Path) -> str:
+    """What a model goes by here.
+
+    Of a bundle the SHA-256 of bundle.json, which holds the hashes of all parts; of a published directory that of the
+    names, sizes and times of its ONNX files, because reading them takes as long as an answer.
+    """
+    manifest = model / "bundle.json"
+    if manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    files = sorted((folder_of(model) or model).glob("*.onnx*"))
+    about = [(file.name, stat.st_size, stat.st_mtime_ns) for file in files if (stat := file.stat())]
+    return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
 def keep(tuned: Tuned, folder: Path | None = None) -> Path:
@@ -62,7 +89,8 @@ def find(bundle: Path, folder: Path | None = None) -> Tuned | None:
 
     A file that cannot be read is as good as none; the log says so.
     """
-    if not (bundle / "bundle.json").is_file() or not _folder(folder).is_dir():
+    known = (bundle / "bundle.json").is_file() or is_published(bundle)
+    if not known or not _folder(folder).is_dir():
         return None
     path = _path(machine_id(read_processor()), bundle_hash(bundle), folder)
     if not path.is_file():
@@ -78,9 +106,9 @@ def find(bundle: Path, folder: Path | None = None) -> Tuned | None:
     return found
 
 
-def applicable(bundle: Path, engine: str | None, threads: int | None) -> Tuned | None:
-    """Kept settings, unless the caller chose another engine or a number of threads."""
-    if threads is not None:
+def applicable(bundle: Path, engine: str | None, threads: int | None, precision: str | None = None) -> Tuned | None:
+    """Kept settings, unless the caller chose another engine, a precision or a number of threads."""
+    if threads is not None or precision is not None:
         return None
     tuned = find(bundle)
     return tuned if tuned is not None and engine in (None, tuned.engine) else None

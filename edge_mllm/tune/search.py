@@ -1,37 +1,25 @@
-"""Search of engine, threads and chunk size, each stage measured for itself, within a time limit.
+"""Search of decoder, threads, chunk size and tile batch, each stage measured for itself, within a time limit.
 
-A question's time is the sum of its stages, so stages are measured one by one instead of whole answers: the tower on one
-tile, the decoder over a few hundred prompt tokens, and some tokens of an answer. The shortest of a few runs counts,
-because whatever else the machine does only adds time.
+A question's time is the sum of its stages, so stages are measured one by one instead of whole answers: the tower on
+some tiles, the decoder over a few hundred prompt tokens, and some tokens of an answer. One setting is searched after
+the other, with the best so far for the rest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-
 from edge_mllm.bundle import Engine
-from edge_mllm.bundle_files import OpenBundle
-from edge_mllm.decoders.llama_library import library
-from edge_mllm.decoders.protocol import Decoder, Tokens
-from edge_mllm.decoders.select import open_decoder
-from edge_mllm.decoders.settings import DecoderSettings
-from edge_mllm.errors import EngineError, ExtraMissingError
-from edge_mllm.image import load_rgb
-from edge_mllm.tiling import cut_tiles
-from edge_mllm.vision import VisionTower
+from edge_mllm.errors import EngineError
 
 DEFAULT_CHUNK = 512
 CHUNKS = (128, 256, 1024, 2048)
 """Tried beside the default."""
-_RUNS = 3
-_STEPS = 12
-"""Tokens of the answer that are timed."""
+TILE_BATCHES = (2, 4)
+"""Tried beside one tile at a time."""
 _WORTH = 0.97
 """Another setting must take at most this share of the default's time: less is noise."""
 Progress = Callable[[str], None]
@@ -46,13 +34,36 @@ class Workload:
     answer_tokens: int = 64
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One of the decoders that are there."""
+
+    engine: Engine
+    precision: str | None = None
+    """Of the decoder of a published directory that has several; None where there is no choice."""
+
+    def __str__(self) -> str:
+        return self.engine if self.precision is None else f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One combination."""
+
+    variant: Variant
+    threads: int
+    chunk: int = DEFAULT_CHUNK
+    tile_batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.variant}, {self.threads} threads, {self.chunk} tokens and {self.tile_batch} tiles at once"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One combination, measured."""
 
-    engine: Engine
-    threads: int
-    chunk: int
+    settings: Settings
     tile_s: float
     token_s: float
     """Of the prompt."""
@@ -65,12 +76,16 @@ class Trial:
 class Stages(Protocol):
     """What the search measures; seconds of one tile, one prompt token, one token of an answer."""
 
-    def tile(self, threads: int) -> float:
+    def tile(self, threads: int, batch: int) -> float:
         """The tower."""
         ...
 
-    def decode(self, engine: Engine, threads: int, chunk: int) -> tuple[float, float]:
-        """Prompt token and answer token."""
+    def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
+        """Prompt token and answer token.
+
+        Raises:
+            EngineError: The engine does not run this decoder.
+        """
         ...
 
 
@@ -81,174 +96,90 @@ class Found:
     best: Trial
     default: Trial
     trials: tuple[Trial, ...]
+    refused: tuple[str, ...]
+    """Decoders that do not run, with the reason."""
     complete: bool
     """False when time ran out first."""
 
 
 def search(
     stages: Stages,
-    engines: Sequence[Engine],
+    variants: Sequence[Variant],
     threads: Sequence[int],
     work: Workload,
     *,
     limit_s: float = 110.0,
     progress: Progress = lambda _: None,
 ) -> Found:
-    """Try every engine with every number of threads, then chunk sizes with the best.
+    """Try every decoder, then numbers of threads, chunk sizes and tile batches with the best.
 
     Args:
         stages: Measures.
-        engines: To choose from, the default one first.
+        variants: Decoders to choose from, the default one first.
         threads: To choose from, the default number first.
         work: What is to be fast.
-        limit_s: No measurement begins after this time.
+        limit_s: No measurement begins when the longest one so far would end after this time.
         progress: Told before every measurement.
+
+    Raises:
+        EngineError: The default decoder does not run.
     """
-    deadline = time.perf_counter() + limit_s
-    trials: list[Trial] = []
-    tiles: dict[int, float] = {}
-
-    def measure(engine: Engine, count: int, chunk: int) -> None:
-        progress(f"{engine}, {count} threads, {chunk} tokens at once")
-        if count not in tiles:
-            tiles[count] = stages.tile(count) if work.tiles else 0.0
-        token, step = stages.decode(engine, count, chunk)
-        whole = tiles[count] * work.tiles + token * work.prompt_tokens + step * work.answer_tokens
-        trials.append(
-            Trial(
-                engine=engine,
-                threads=count,
-                chunk=chunk,
-                tile_s=tiles[count],
-                token_s=token,
-                step_s=step,
-                seconds=whole,
-            )
-        )
-
-    plan = [(engine, count, DEFAULT_CHUNK) for count in threads for engine in engines]
-    complete = _run(plan, measure, deadline, first=True)
-    leader = _best(trials)
-    chunks = [(leader.engine, leader.threads, chunk) for chunk in CHUNKS if chunk <= 2 * work.prompt_tokens]
-    complete = _run(chunks, measure, deadline, first=False) and complete
-    return Found(_best(trials), trials[0], tuple(trials), complete)
+    trials = _Trials(stages, work, limit_s, progress)
+    trials.run(Settings(variant=variant, threads=threads[0]) for variant in variants)
+    leader = trials.best().settings
+    trials.run(replace(leader, threads=count) for count in threads[1:])
+    leader = trials.best().settings
+    trials.run(replace(leader, chunk=chunk) for chunk in CHUNKS if chunk <= 2 * work.prompt_tokens)
+    leader = trials.best().settings
+    trials.run(replace(leader, tile_batch=batch) for batch in TILE_BATCHES if batch <= work.tiles)
+    return Found(trials.best(), trials.done[0], tuple(trials.done), tuple(trials.refused), trials.complete)
 
 
-def _run(
-    plan: Sequence[tuple[Engine, int, int]],
-    measure: Callable[[Engine, int, int], None],
-    deadline: float,
-    *,
-    first: bool,
-) -> bool:
-    """Measure until time is up; the defaults are measured in any case."""
-    for number, each in enumerate(plan):
-        if time.perf_counter() > deadline and not (first and number == 0):
-            return False
-        measure(*each)
-    return True
+class _Trials:
+    """Measures combinations while there is time; a stage with the same settings is measured once."""
 
+    def __init__(self, stages: Stages, work: Workload, limit_s: float, progress: Progress) -> None:
+        self._stages, self._work, self._progress = stages, work, progress
+        self._deadline, self._longest = time.perf_counter() + limit_s, 0.0
+        self._tiles: dict[tuple[int, int], float] = {}
+        self._decodes: dict[tuple[Variant, int, int], tuple[float, float]] = {}
+        self.done: list[Trial] = []
+        self.refused: list[str] = []
+        self.complete = True
 
-def _best(trials: Sequence[Trial]) -> Trial:
-    """The fastest, or the defaults where nothing is clearly faster."""
-    fastest = min(trials, key=lambda trial: trial.seconds)
-    return fastest if fastest.seconds <= _WORTH * trials[0].seconds else trials[0]
+    def run(self, plan: Iterable[Settings]) -> None:
+        """Measure until time is up; the defaults, which come first, in any case."""
+        for settings in plan:
+            start = time.perf_counter()
+            if self.done and start + self._longest > self._deadline:
+                self.complete = False
+                return
+            self._progress(str(settings))
+            try:
+                self.done.append(self._measure(settings))
+            except EngineError as error:
+                if not self.done:
+                    raise
+                self.refused.append(f"{settings.variant}: {error}")
+            self._longest = max(self._longest, time.perf_counter() - start)
+
+    def best(self) -> Trial:
+        """The fastest, or the defaults where nothing is clearly faster."""
+        fastest = min(self.done, key=lambda trial: trial.seconds)
+        return fastest if fastest.seconds <= _WORTH * self.done[0].seconds else self.done[0]
+
+    def _measure(self, settings: Settings) -> Trial:
+        tower, decoder = (settings.threads, settings.tile_batch), (settings.variant, settings.threads, settings.chunk)
+        if decoder not in self._decodes:
+            self._decodes[decoder] = self._stages.decode(*decoder)
+        if tower not in self._tiles:
+            self._tiles[tower] = self._stages.tile(*tower) if self._work.tiles else 0.0
+        tile, (token, step), work = self._tiles[tower], self._decodes[decoder], self._work
+        whole = tile * work.tiles + token * work.prompt_tokens + step * work.answer_tokens
+        return Trial(settings=settings, tile_s=tile, token_s=token, step_s=step, seconds=whole)
 
 
 def thread_counts(default: int, usable: int) -> list[int]:
     """Numbers of threads worth trying: the default, half of it, one less, and all cores."""
     wanted = (default, usable, max(1, default - 1), max(1, default // 2))
     return list(dict.fromkeys(count for count in wanted if count <= usable))
-
-
-class BundleStages:
-    """Measures a bundle's own tower and decoders."""
-
-    def __init__(self, bundle: OpenBundle, picture: bytes, prompt_tokens: int) -> None:
-        """Cut one picture; nothing is loaded.
-
-        Args:
-            bundle: The model.
-            picture: An image file; one tile of it is encoded.
-            prompt_tokens: Tokens of the prompt that prefill is measured with.
-        """
-        self._bundle = bundle
-        prepared = cut_tiles(load_rgb(picture), bundle.spec.image, bundle.spec.vision)
-        self._pixels, self._grid = prepared.pixels, prepared.plan.token_grid
-        if bundle.spec.vision.patches is None:
-            self._pixels = self._pixels[:1]
-        stop = bundle.spec.decoder.n_vocab
-        self._ids = np.random.default_rng(0).integers(0, stop, prompt_tokens).astype(np.int64)
-
-    def tile(self, threads: int) -> float:
-        """Seconds of the tower for one tile, or for the whole picture where it takes any size."""
-        spec = self._bundle.spec
-        tower = VisionTower(self._bundle.file("vision"), spec.vision, spec.decoder.n_embd, threads=threads)
-        try:
-            tower.encode(self._pixels, token_grid=self._grid)
-            return min(tower.encode(self._pixels, token_grid=self._grid).seconds for _ in range(_RUNS))
-        finally:
-            tower.close()
-
-    def decode(self, engine: Engine, threads: int, chunk: int) -> tuple[float, float]:
-        """Seconds of one prompt token and of one token of the answer."""
-        settings = DecoderSettings(threads=threads, chunk=chunk)
-        decoder = open_decoder(self._bundle, engine, settings)
-        try:
-            decoder.reserve(len(self._ids) + _STEPS)
-            return self._timed(decoder)
-        finally:
-            decoder.close()
-
-    def _timed(self, decoder: Decoder) -> tuple[float, float]:
-        prefill, steps = [], []
-        for number in range(_RUNS):
-            decoder.truncate(0)
-            start = time.perf_counter()
-            decoder.prefill([Tokens(self._ids)])
-            between = time.perf_counter()
-            for token in self._ids[:_STEPS]:
-                decoder.step(int(token))
-            if number:  # the first pass touches memory for the first time
-                prefill.append((between - start) / len(self._ids))
-                steps.append((time.perf_counter() - between) / _STEPS)
-        return min(prefill), min(steps)
-
-
-def usable_engines(bundle: OpenBundle) -> list[Engine]:
-    """Engines of the bundle whose library is installed, the default one first."""
-    return list(_usable(bundle))
-
-
-def _usable(bundle: OpenBundle) -> Iterator[Engine]:
-    for engine in bundle.spec.engines:
-        try:
-            if engine == "gguf":
-                library()
-        except (ExtraMissingError, EngineError):
-            continue
-        yield engine
-
-
-def starting_workload(bundle: OpenBundle, size: tuple[int, int] = (1024, 768)) -> Workload:
-    """A photo and a short question, within the model's context."""
-    from edge_mllm.tile_plan import plan_tiles
-
-    plan = plan_tiles(*size, bundle.spec.image.tiler)
-    tokens = plan.tokens(bundle.spec.vision.tokens_per_tile) + 48
-    runs = 1 if bundle.spec.vision.patches is not None else plan.count
-    return Workload(tiles=runs, prompt_tokens=min(tokens, bundle.spec.decoder.context_length - 64))
-
-
-def sample(size: tuple[int, int] = (1024, 768)) -> bytes:
-    """The picture that is encoded."""
-    from edge_mllm.bench.cases import sample_picture
-
-    return sample_picture(*size, 0)
-
-
-def default_bundle(path: Path | None) -> Path:
-    """The given bundle, or the starter."""
-    from edge_mllm.session import starter_bundle
-
-    return starter_bundle() if path is None else path

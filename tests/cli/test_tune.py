@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from tiny_published import make_published
 from typer.testing import CliRunner
 
 from edge_mllm.cli.main import app
@@ -26,11 +28,32 @@ def test_run_uses_what_tune_kept_and_says_so(
     kept = report["kept"]
     assert Path(report["file"]).is_relative_to(tmp_path)
     assert kept["seconds"] <= kept["default_seconds"]
-    assert {trial["engine"] for trial in report["trials"]} == {"onnx", "gguf"}
+    assert {trial["settings"]["variant"]["engine"] for trial in report["trials"]} == {"onnx", "gguf"}
     kept_file = Path(report["file"])
     kept_file.write_text(kept_file.read_text().replace(f'"engine": "{kept["engine"]}"', '"engine": "gguf"'))
     after = json.loads(RUNNER.invoke(app, ask).stdout)
     assert after["engine"] == "gguf"
-    assert after["tuned"] == {"engine": "gguf", "threads": kept["threads"], "chunk": kept["chunk"]}
+    assert after["tuned"] == {"engine": "gguf"} | {name: kept[name] for name in ("threads", "chunk", "tile_batch")}
     other = json.loads(RUNNER.invoke(app, [*ask, "--engine", "onnx"]).stdout)
     assert other["engine"] == "onnx" and "tuned" not in other
+
+
+def test_a_published_directory_is_searched_for_its_precisions(
+    tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path / "cache"))
+    directory = make_published(tiny_smolvlm, tmp_path / "published")
+    decoder = directory / "onnx" / "decoder_model_merged.onnx"
+    shutil.copy(decoder, decoder.with_name("decoder_model_merged_q4.onnx"))
+    decoder.with_name("decoder_model_merged_bnb4.onnx").write_bytes(b"no graph")
+    done = RUNNER.invoke(app, ["tune", "-m", str(directory), "--json", "--seconds", "20"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["default"]["settings"]["variant"] == {"engine": "onnx", "precision": "q4"}
+    assert {trial["settings"]["variant"]["precision"] for trial in report["trials"]} == {"q4", "fp32"}
+    assert [line.split(":")[0] for line in report["refused"]] == ["onnx bnb4"]
+    kept = Path(report["file"])
+    kept.write_text(kept.read_text().replace('"precision": "q4"', '"precision": "fp32"'))
+    ask = ["run", "-m", str(directory), "--json", "--max-new-tokens", "2", "What?"]
+    assert json.loads(RUNNER.invoke(app, ask).stdout)["tuned"]["precision"] == "decoder_model_merged=fp32"
+    assert "tuned" not in json.loads(RUNNER.invoke(app, [*ask, "--precision", "decoder_model_merged=q4"]).stdout)

@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
 
 from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bundle import Engine
-from edge_mllm.tune.kept import Tuned, bundle_hash, find, keep
-from edge_mllm.tune.search import CHUNKS, Workload, search, thread_counts
+from edge_mllm.errors import EngineError
+from edge_mllm.tune.kept import Tuned, applicable, bundle_hash, find, keep
+from edge_mllm.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
 
 WORK = Workload(tiles=10, prompt_tokens=1000, answer_tokens=100)
+ONNX, GGUF = Variant("onnx"), Variant("gguf")
 
 
 class FakeStages:
-    """Two threads are best for gguf, which beats onnx; a chunk of 1024 is a little better than 512."""
+    """gguf beats onnx, four threads are best, a chunk of 1024 is a little better than 512, and two tiles than one."""
 
-    def __init__(self, slow: bool = False) -> None:
-        self.asked: list[tuple[Engine, int, int]] = []
-        self.slow = slow
+    def __init__(self) -> None:
+        self.asked: list[tuple[Variant, int, int]] = []
+        self.tiles: list[tuple[int, int]] = []
 
-    def tile(self, threads: int) -> float:
-        return 0.4 / threads
+    def tile(self, threads: int, batch: int) -> float:
+        self.tiles.append((threads, batch))
+        return 0.4 / threads * {1: 1.0, 2: 0.5, 4: 2.0}[batch]
 
-    def decode(self, engine: Engine, threads: int, chunk: int) -> tuple[float, float]:
-        self.asked.append((engine, threads, chunk))
-        token = {"gguf": 0.001, "onnx": 0.003}[engine] * (0.8 if chunk == 1024 else 1.0)
+    def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
+        self.asked.append((variant, threads, chunk))
+        token = {"gguf": 0.001, "onnx": 0.003}[variant.engine] * (0.8 if chunk == 1024 else 1.0)
         return token / threads, 0.01 * (2.0 if threads > 2 else 1.0)
 
 
 def test_the_fastest_sum_of_stages_wins() -> None:
     stages = FakeStages()
-    found = search(stages, ["onnx", "gguf"], [1, 2, 4], WORK)
-    best = found.best
-    assert (best.engine, best.threads, best.chunk) == ("gguf", 4, 1024)
-    assert best.seconds == pytest.approx(0.1 * 10 + 0.0008 / 4 * 1000 + 0.02 * 100)
-    assert (found.default.engine, found.default.threads, found.default.chunk) == ("onnx", 1, 512)
-    assert found.complete and len(found.trials) == len(stages.asked)
-    assert {trial.chunk for trial in found.trials} == {512, *(chunk for chunk in CHUNKS if chunk <= 2000)}
+    found = search(stages, [ONNX, GGUF], [1, 2, 4], WORK)
+    best, default = found.best.settings, found.default.settings
+    assert (best.variant, best.threads, best.chunk, best.tile_batch) == (GGUF, 4, 1024, 2)
+    assert found.best.seconds == pytest.approx(0.05 * 10 + 0.0008 / 4 * 1000 + 0.02 * 100)
+    assert (default.variant, default.threads, default.chunk, default.tile_batch) == (ONNX, 1, 512, 1)
+    assert found.complete and not found.refused
+    assert {trial.settings.chunk for trial in found.trials} == {512, *(chunk for chunk in CHUNKS if chunk <= 2000)}
+    assert {trial.settings.tile_batch for trial in found.trials} == {1, *TILE_BATCHES}
+    assert len(set(stages.asked)) == len(stages.asked) and len(set(stages.tiles)) == len(stages.tiles)
 
 
 def test_a_difference_that_is_noise_changes_nothing() -> None:
     class Flat(FakeStages):
-        def decode(self, engine: Engine, threads: int, chunk: int) -> tuple[float, float]:
+        def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
             return 0.001 * (0.99 if chunk == 128 else 1.0), 0.01
 
-        def tile(self, threads: int) -> float:
+        def tile(self, threads: int, batch: int) -> float:
             return 0.1
 
-    found = search(Flat(), ["gguf"], [2, 1], WORK)
+    found = search(Flat(), [GGUF], [2, 1], WORK)
     assert found.best == found.default
 
 
 def test_no_measurement_begins_after_the_limit() -> None:
-    found = search(FakeStages(), ["gguf", "onnx"], [2, 1], WORK, limit_s=-1.0)
+    found = search(FakeStages(), [GGUF, ONNX], [2, 1], WORK, limit_s=-1.0)
     assert len(found.trials) == 1 and not found.complete
     assert found.best == found.default
+
+
+def test_a_measurement_that_would_end_after_the_limit_is_left_out() -> None:
+    class Slow(FakeStages):
+        def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
+            time.sleep(0.2)
+            return 0.001, 0.01
+
+    start = time.perf_counter()
+    found = search(Slow(), [GGUF, ONNX], [2, 1], WORK, limit_s=0.3)
+    assert time.perf_counter() - start < 0.3 and len(found.trials) == 1 and not found.complete
+
+
+def test_a_decoder_that_does_not_run_is_named_and_left_out() -> None:
+    class Broken(FakeStages):
+        def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
+            if variant.precision == "bnb4":
+                raise EngineError("no such kernel")
+            return (0.002 if variant.precision == "q4" else 0.001), 0.01
+
+    variants = [Variant("onnx", name) for name in ("q4", "bnb4", "q8")]
+    found = search(Broken(), variants, [1], WORK)
+    assert found.best.settings.variant == variants[2]
+    assert found.refused == ("onnx bnb4: no such kernel",)
+    with pytest.raises(EngineError):
+        search(Broken(), variants[1:], [1], WORK)
 
 
 def test_thread_counts_stay_within_the_cores() -> None:
@@ -75,6 +106,8 @@ def tuned(bundle: Path) -> Tuned:
         engine="gguf",
         threads=3,
         chunk=256,
+        tile_batch=2,
+        precision=None,
         seconds=1.0,
         default_seconds=2.0,
         created="now",
@@ -103,3 +136,15 @@ def test_other_versions_and_damage_count_as_nothing(tmp_path: Path) -> None:
     path.write_text("{")
     assert find(bundle, tmp_path) is None
     assert find(tmp_path / "nothing", tmp_path) is None
+
+
+def test_options_of_the_caller_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bundle.json").write_text("{}")
+    keep(dataclasses.replace(tuned(tmp_path), precision="q8"))
+    found = applicable(tmp_path, None, None)
+    assert found is not None
+    expected = {"engine": "gguf", "threads": 3, "chunk": 256, "tile_batch": 2, "precision": "decoder_model_merged=q8"}
+    assert found.options() == expected
+    assert applicable(tmp_path, "onnx", None) is applicable(tmp_path, None, 2) is applicable(tmp_path, None, None, "q4")
+    assert applicable(tmp_path, "onnx", None) is None
