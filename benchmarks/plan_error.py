@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,12 +22,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kept_runs import kept_run
 from plan_bytes import stored_bytes
-from shape_bundles import BUILD, ROOT, bundle_of, source_of
+from shape_bundles import ROOT, bundle_of, source_of
 
-from edge_mllm.bench.fingerprint import Machine, fingerprint, package_versions
-from edge_mllm.bench.measure import Plan, describe_model, run_grid
-from edge_mllm.bench.result import Case, Run, read_result, result_to_dict
+from edge_mllm.bench.cases import Grid
+from edge_mllm.bench.fingerprint import Machine, fingerprint
+from edge_mllm.bench.measure import Plan
+from edge_mllm.bench.result import Run
 from edge_mllm.bundle_files import open_bundle
 from edge_mllm.plan.costs import Ask, Cost, costs, stage_works
 from edge_mllm.plan.devices import keep_profile
@@ -136,47 +135,16 @@ def measure(wanted: str, given: argparse.Namespace, deadline: float) -> Iterator
     engines = (engine,) if engine else tuple(given.engines.split(","))
     bundle = bundle_of(name, *given.bundles, engines=engines)
     facts = facts_of_source(source_of(name))
-    for size in SIZES:
-        for each in engines:
-            yield Measured(facts, _run_of(bundle, each, size, given, deadline))
-
-
-def _run_of(bundle: Path, engine: str, size: tuple[int, int], given: argparse.Namespace, deadline: float) -> Run:
-    case = Case(
-        model=str(bundle),
-        engine=engine,
-        threads=given.threads,
-        image_width=size[0],
-        image_height=size[1],
-        answer_tokens=ANSWER_TOKENS,
+    plan = Plan(repeat=given.repeat, loads=0, second=False, peaks=False)
+    grid = Grid(
+        models=[str(bundle)],
+        engines=engines,
+        threads=(given.threads,),
+        image_sizes=SIZES,
+        answer_tokens=(ANSWER_TOKENS,),
     )
-    file = BUILD / "measured" / f"{_key(case, given.repeat)}.json"
-    if not file.exists():
-        if time.monotonic() > deadline:
-            sys.exit("time is up; the same command again goes on from here")
-        label = f"{bundle} {engine} {size[0]}x{size[1]}"
-        plan = Plan(repeat=given.repeat, loads=0, second=False, peaks=False)
-        result = run_grid([case], plan, lambda text: print(f"{label}: {text}", flush=True))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result_to_dict(result)))
-    (run,) = read_result(file).runs
-    return run
-
-
-def _key(case: Case, repeat: int) -> str:
-    """Of everything that a measurement depends on: bundle, question, machine, libraries, runtime."""
-    runtime = subprocess.run(
-        ["git", "rev-parse", "HEAD:edge_mllm"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    about = {
-        "case": dataclasses.asdict(case),
-        "bundle": describe_model(case.model).sha256,
-        "repeat": repeat,
-        "machine": fingerprint(peaks=False).id,
-        "versions": package_versions(),
-        "runtime": runtime.stdout.strip(),
-    }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    for case in grid.cases():
+        yield Measured(facts, kept_run(case, plan, deadline))
 
 
 def fit(measured: Sequence[Measured], machine: Machine, threads: int) -> DeviceProfile:

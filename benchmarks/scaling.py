@@ -1,6 +1,7 @@
 """How time and memory grow: with visual tokens, answer length, context, pictures, and the size of the model.
 
-    python benchmarks/scaling.py                    # about 40 minutes on 2 cores
+    python benchmarks/scaling.py --export           # bundles of all shapes, once
+    python benchmarks/scaling.py                    # about 12 minutes; the same command again goes on where it stopped
     python benchmarks/scaling.py --only pictures    # one grid
 
 Every point is a bench case in a process of its own, on a shape with random weights. Results go to
@@ -12,20 +13,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kept_runs import kept_run
+from shape_bundles import ROOT, bundle_of
+
 from edge_mllm.bench.cases import Grid
 from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bench.measure import Plan, run_grid
+from edge_mllm.bench.measure import Plan
 from edge_mllm.bench.result import Run
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "plan"
 RESULTS = ROOT / "benchmarks" / "results"
-SHAPES = ("smolvlm-256m", "smolvlm-500m", "internvl3-1b", "qwen2-vl-2b", "smolvlm-2.2b")
+SMALL = "smolvlm-256m"
+SHAPES = (SMALL, "smolvlm-500m", "internvl3-1b", "qwen2-vl-2b", "qwen2.5-vl-3b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,58 +39,63 @@ class Sweep:
     label: str
     axis: Callable[[Run], float]
     grid: dict[str, Any]
-    shapes: tuple[str, ...] = ("smolvlm-500m",)
+    shapes: tuple[str, ...] = (SMALL,)
+    warmup: int = 1
+    repeat: int = 1
+    """Once where an answer takes long: what happens once in a while is small beside it."""
 
 
-def _parameters(run: Run) -> float:
-    """Bytes on disk of the decoder and tower that ran, in MB: what grows with the model."""
+def _megabytes(run: Run) -> float:
+    """Bytes on disk of the model, in MB."""
     return run.model.bytes_on_disk / 1e6
 
 
 SWEEPS = {
     "visual_tokens": Sweep(
-        "visual tokens",
+        "visual tokens (one picture, any size)",
         lambda run: run.counts.visual_tokens,
-        {"image_sizes": ((512, 64), (512, 256), (1024, 512), (1024, 768), (1024, 1024)), "answer_tokens": (16,)},
+        {"image_sizes": ((224, 224), (448, 448), (728, 728), (1024, 1024), (1400, 1400)), "answer_tokens": (8,)},
+        ("qwen2-vl-2b",),
+        warmup=0,
     ),
     "pictures": Sweep(
         "pictures of 832 visual tokens",
         lambda run: run.case.images,
-        {"images": (1, 2, 3, 4, 8), "answer_tokens": (16,)},
+        {"images": (1, 2, 4, 8), "answer_tokens": (16,)},
+        warmup=0,
     ),
     "answer_length": Sweep(
         "tokens of the answer",
         lambda run: run.counts.completion_tokens,
         {"images": (0,), "answer_tokens": (16, 64, 256, 1000)},
+        repeat=2,
     ),
     "context": Sweep(
         "tokens of the prompt",
         lambda run: run.counts.prompt_tokens,
         {"images": (0,), "prompt_tokens": (64, 512, 2048, 4096, 8000), "answer_tokens": (16,)},
+        repeat=2,
     ),
-    "model_size": Sweep("MB on disk", _parameters, {"answer_tokens": (32,)}, SHAPES),
+    "model_size": Sweep("MB on disk", _megabytes, {"answer_tokens": (32,)}, SHAPES),
 }
 
 
 def main() -> None:
     """Measure the grids that are asked for, write and plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=list(SWEEPS), action="append")
-    parser.add_argument("--engine", default="gguf")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--bundle", type=Path, help="measure this bundle instead of shapes (for a try)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "scaling.json")
-    given = parser.parse_args()
+    given = _arguments()
+    names = given.only or list(SWEEPS)
+    bundles = {shape: bundle_of(shape, *given.bundles, engines=(given.engine,)) for shape in _shapes(names, given)}
+    if given.export:
+        return
+    deadline = time.monotonic() + given.minutes * 60
     known = json.loads(given.out.read_text()) if given.out.exists() else {"grids": {}}
-    for name in given.only or list(SWEEPS):
-        known["grids"][name] = measure(SWEEPS[name], given)
+    for name in names:
+        known["grids"][name] = measure(SWEEPS[name], given, bundles, deadline)
         known |= {
-            "schema": "edge-mllm-scaling/1",
+            "schema": "edge-mllm-scaling/2",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "engine": given.engine,
             "threads": given.threads,
-            "repeat": given.repeat,
             "machine": dataclasses.asdict(fingerprint(peaks=False)),
         }
         given.out.write_text(json.dumps(known, indent=1) + "\n")
@@ -94,26 +103,38 @@ def main() -> None:
         plot(known, given.out.with_suffix(suffix))
 
 
-def measure(sweep: Sweep, given: argparse.Namespace) -> dict[str, Any]:
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(SWEEPS), action="append")
+    parser.add_argument("--shapes", help="only these, with commas between, where a grid has several")
+    parser.add_argument("--engine", default="gguf")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=15, help="no measurement begins after this time")
+    parser.add_argument("--export", action="store_true", help="export the shapes and measure nothing")
+    parser.add_argument("--bundles", type=Path, action="append", default=[], help="folders with exported shapes")
+    parser.add_argument("--out", type=Path, default=RESULTS / "scaling.json")
+    return parser.parse_args()
+
+
+def _shapes(names: Iterable[str], given: argparse.Namespace) -> list[str]:
+    """Of all grids, each once."""
+    return list(dict.fromkeys(shape for name in names for shape in _wanted(SWEEPS[name], given)))
+
+
+def _wanted(sweep: Sweep, given: argparse.Namespace) -> tuple[str, ...]:
+    if given.shapes is None or len(sweep.shapes) == 1:
+        return sweep.shapes
+    return tuple(given.shapes.split(","))
+
+
+def measure(sweep: Sweep, given: argparse.Namespace, bundles: Mapping[str, Path], deadline: float) -> dict[str, Any]:
     """Every point of a grid, in the order of its axis."""
-    bundles = [given.bundle] if given.bundle else [bundle_of(shape) for shape in sweep.shapes]
-    grid = Grid(
-        models=[str(bundle) for bundle in bundles], engines=(given.engine,), threads=(given.threads,), **sweep.grid
-    )
-    plan = Plan(repeat=given.repeat, loads=1, second=False, peaks=False)
-    points = [_point(sweep, run) for run in run_grid(grid.cases(), plan, print).runs]
-    return {"axis": sweep.label, "points": sorted(points, key=lambda point: point["x"])}
-
-
-def bundle_of(shape: str) -> Path:
-    """Export a shape, once."""
-    from edge_mllm_export import ExportOptions, export_bundle
-
-    BUILD.mkdir(parents=True, exist_ok=True)
-    bundle = BUILD / f"{shape}.edge"
-    if not bundle.exists():
-        export_bundle(f"shape:{shape}", bundle, ExportOptions(verify=False, calibration=False), print)
-    return bundle
+    models = [str(bundles[shape]) for shape in _wanted(sweep, given)]
+    grid = Grid(models=models, engines=(given.engine,), threads=(given.threads,), **sweep.grid)
+    plan = Plan(warmup=sweep.warmup, repeat=sweep.repeat, loads=0, second=False, peaks=False)
+    points = [_point(sweep, kept_run(case, plan, deadline)) for case in grid.cases()]
+    repeated = {"warmup": sweep.warmup, "repeat": sweep.repeat}
+    return {"axis": sweep.label, **repeated, "points": sorted(points, key=lambda point: point["x"])}
 
 
 def _point(sweep: Sweep, run: Run) -> dict[str, Any]:
@@ -124,7 +145,6 @@ def _point(sweep: Sweep, run: Run) -> dict[str, Any]:
         "model": run.model.name,
         **dataclasses.asdict(run.counts),
         **{name: summary[name].median for name in names if name in summary},
-        "spread_ttft": summary["ttft"].spread,
         "peak_bytes": run.memory.peak_bytes,
         "steady_anonymous_bytes": run.memory.steady.anonymous,
         "steady_resident_bytes": run.memory.steady.rss,
@@ -139,7 +159,7 @@ def plot(known: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     grids = known["grids"]
-    figure, axes = pyplot.subplots(2, len(grids), figsize=(4 * len(grids), 6.5), squeeze=False)
+    figure, axes = pyplot.subplots(2, len(grids), figsize=(3.2 * len(grids), 5.5), squeeze=False)
     for column, (name, grid) in enumerate(grids.items()):
         xs = [point["x"] for point in grid["points"]]
         above, below = axes[0][column], axes[1][column]
@@ -156,7 +176,7 @@ def plot(known: dict[str, Any], file: Path) -> None:
     machine = known["machine"]["processor"]["model"]
     figure.suptitle(f"{machine}, {known['threads']} threads, {known['engine']}, {known['created']}", fontsize="small")
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=80)
     pyplot.close(figure)
 
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "plan"
-PEERS = ROOT / "build" / "peers"
+sys.path.append(str(ROOT / "benchmarks" / "peers"))
 
 
 def bundle_of(name: str, *folders: Path, engines: tuple[str, ...] = ("onnx", "gguf")) -> Path:
-    """The bundle of a shape: one that is there, else a new one in :data:`BUILD`.
+    """The bundle of a shape: one in the folders, else one in :data:`BUILD`, made again when the exporter changes.
 
     Args:
         name: After ``shape:``, or a checkpoint directory.
-        folders: Looked into first, for NAME.edge and for NAME/model.edge; :data:`BUILD` and :data:`PEERS` come last.
+        folders: Looked into first, for NAME.edge and for NAME/model.edge; taken as they are.
         engines: Decoders of a new bundle.
     """
+    from material import exporter
+
     from edge_mllm_export import ExportOptions, export_bundle
 
     own = BUILD / f"{Path(name).name}.edge"
-    for folder in (*folders, BUILD, PEERS):
+    for folder in folders:
         for place in (folder / own.name, folder / own.stem / "model.edge"):
             if (place / "bundle.json").is_file():
                 return place
-    BUILD.mkdir(parents=True, exist_ok=True)
-    formats = engines[0] if len(engines) == 1 else "both"
-    options = ExportOptions(format=formats, verify=False, calibration=False)  # type: ignore[arg-type]
-    export_bundle(source_of(name), own, options, print)
+    mark = own.with_suffix(".mark")
+    found, _, decoders = mark.read_text().rpartition("\n") if own.exists() and mark.exists() else ("", "", "")
+    if found != exporter().strip() or not set(engines) <= set(decoders.split(",")):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        formats = engines[0] if len(engines) == 1 else "both"
+        options = ExportOptions(format=formats, verify=False, calibration=False, force=True)  # type: ignore[arg-type]
+        export_bundle(source_of(name), own, options, print)
+        mark.write_text(f"{exporter().strip()}\n{','.join(engines)}")
     return own
 
 

@@ -11,7 +11,6 @@ from peer_libmtmd import mmproj_file
 from roster import ENVIRONMENTS
 
 from edge_mllm.bench.cases import sample_picture
-from edge_mllm.bench.fingerprint import checkout_commit
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "peers"
@@ -32,13 +31,13 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
 
 
 def export_bundle_once(checkpoint: Path, work: Path) -> Path:
-    """The bundle with both decoders, and mmproj files beside it; made again when this project's commit changes."""
+    """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes."""
     from edge_mllm_export import ExportOptions, export_bundle
     from edge_mllm_export.checkpoint import open_checkpoint
     from edge_mllm_export.families import find_family
     from edge_mllm_export.vision_mmproj import write_mmproj
 
-    bundle, mark, commit = work / "model.edge", work / "model.commit", str(checkout_commit())
+    bundle, mark, commit = work / "model.edge", work / "model.commit", exporter()
     fresh = bundle.exists() and mark.exists() and mark.read_text() == commit
     if not fresh:
         options = ExportOptions(verify=False, calibration=False, force=True)
@@ -52,6 +51,12 @@ def export_bundle_once(checkpoint: Path, work: Path) -> Path:
                 write_mmproj(opened, family, out, precision)
     mark.write_text(commit)
     return bundle
+
+
+def exporter() -> str:
+    """What a bundle depends on beside the checkpoint: the trees of the packages that write it."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD:export", "HEAD:quant"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def picture_file(work: Path, size: tuple[int, int], number: int) -> Path:

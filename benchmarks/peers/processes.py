@@ -34,6 +34,12 @@ class MemoryPeaks:
     """The process's own pages, sampled 50 times a second; pages of mapped files are not among them."""
 
 
+def available_bytes() -> int:
+    """Memory that a further process can have."""
+    (line,) = (line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024
+
+
 def prepare(python: str, script: str, job: Job, limit_s: float) -> None:
     """Have a peer make its model files.
 

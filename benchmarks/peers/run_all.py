@@ -5,7 +5,8 @@
 Weights are random in the true shape, so answers mean nothing and nothing is said about quality. Every peer is a warm
 process of its own; each round asks every peer once about a picture that nobody saw before, then once more about the
 same picture, and the order turns around from round to round. All other peers are stopped meanwhile. Medians and their
-ratios to the first row go to benchmarks/results/peers_SHAPE.json. Environments and model files stay in build/peers.
+ratios to the first row go to benchmarks/results/peers_SHAPE.json. Environments and model files stay in build/peers, so
+that the same command again measures at once; ``--prepare`` makes them and measures nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import dataclasses
 import json
 import statistics
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from material import BUILD, ROOT, checkpoint_directory, export_bundle_once, picture_file, python_of
-from processes import PeerFailedError, PeerProcess, prepare
+from processes import PeerFailedError, PeerProcess, available_bytes, prepare
 from protocol import Job, Question, Reply
 from roster import ENTRIES, LEFT_OUT, Entry, choose
 from table import print_table, ratios
@@ -29,7 +31,6 @@ from edge_mllm.bench.cases import parse_size
 from edge_mllm.bench.fingerprint import fingerprint
 from edge_mllm.bundle_files import open_bundle
 
-PREPARE_LIMIT_S = 1800.0
 FIRST, SECOND = "What is written on the sign next to the door?", "How many people are there in front of it?"
 
 
@@ -67,11 +68,17 @@ def main() -> None:
     given = _arguments()
     settings = _settings(given)
     could_not: dict[str, str] = dict(LEFT_OUT)
-    running = _start(choose((given.peers or "").split(",")), settings, could_not)
+    running = _start(choose((given.peers or "").split(",")), settings, could_not, given)
+    if given.prepare:
+        sys.exit(_close(running, could_not))
+    deadline = time.monotonic() + given.minutes * 60
     replies: dict[str, list[dict[str, Reply | None]]] = {name: [] for name in running}
     try:
         for number in range(given.warmup + given.repeat):
             measured = number >= given.warmup
+            if number > given.warmup and time.monotonic() > deadline:
+                print(f"time is up after {number - given.warmup} rounds", file=sys.stderr)
+                break
             names = list(running) if number % 2 == 0 else list(reversed(running))
             for name in names:
                 print(f"round {number + 1}: {name}", file=sys.stderr)
@@ -103,6 +110,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--answer-tokens", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60, help="no further round begins after this time")
+    parser.add_argument("--prepare-minutes", type=float, default=30, help="the most a peer may take to make its files")
+    parser.add_argument(
+        "--prepare", action="store_true", help="make environments and model files, start every peer once"
+    )
     parser.add_argument("--peers", help="names or beginnings of names, with commas between; default: all")
     parser.add_argument("--out", help="another result file")
     return parser.parse_args()
@@ -133,13 +145,29 @@ def _settings(given: argparse.Namespace) -> Settings:
     )
 
 
-def _start(entries: list[Entry], settings: Settings, could_not: dict[str, str]) -> dict[str, PeerProcess]:
+def _close(running: dict[str, PeerProcess], could_not: dict[str, str]) -> str | None:
+    for name, process in running.items():
+        print(f"ready: {name} (started in {process.start_s:.1f} s)")
+        process.close()
+    for name, reason in could_not.items():
+        print(f"not run: {name}: {reason}")
+    return None if running else "no peer came up"
+
+
+def _start(
+    entries: list[Entry], settings: Settings, could_not: dict[str, str], given: argparse.Namespace
+) -> dict[str, PeerProcess]:
     """Peers that came up; for the others the reason goes to ``could_not``."""
     family = open_bundle(settings.bundle, check_hashes=False).spec.source.family
+    weights = sum(file.stat().st_size for file in settings.checkpoint.glob("*.safetensors"))
     running = {}
     for entry in entries:
         if entry.families is not None and family not in entry.families:
             could_not[entry.name] = f"does not take the family {family}"
+            continue
+        needed, free = entry.memory * weights, available_bytes()
+        if needed > free:
+            could_not[entry.name] = f"needs about {needed / 1e9:.0f} GB beside the others; {free / 1e9:.0f} were free"
             continue
         print(f"starting {entry.name}", file=sys.stderr)
         job = settings.job(entry)
@@ -147,7 +175,7 @@ def _start(entries: list[Entry], settings: Settings, could_not: dict[str, str]) 
         try:
             python = python_of(entry.environment)
             if not done.exists():
-                prepare(python, entry.script, job, PREPARE_LIMIT_S)
+                prepare(python, entry.script, job, given.prepare_minutes * 60)
                 done.touch()
             running[entry.name] = PeerProcess(python, entry.script, job)
         except PeerFailedError as error:
@@ -186,7 +214,7 @@ def _result(
         "visual_tokens": settings.visual_tokens,
         "answer_tokens": settings.answer_tokens,
         "warmup": given.warmup,
-        "repeat": given.repeat,
+        "repeat": max(map(len, replies.values()), default=0),
         "machine": dataclasses.asdict(fingerprint(threads=settings.threads)),
         "ratios_to": base,
         "peers": peers,
