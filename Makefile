@@ -77,14 +77,15 @@ layouts: $(VENV)/.dev
 wheel-check: $(VENV)/.dev
 	$(BIN)/python tests/wheel_check.py
 
-# The wheel in an emulated aarch64 Debian (debootstrap, qemu-user-static, binfmt-support; root).
+# Wheels in an emulated aarch64 Debian (debootstrap, qemu-user-static, binfmt-support, g++-aarch64-linux-gnu; root).
 aarch64: $(VENV)/.base
 	$(BIN)/python tests/aarch64_check.py
 
 # Other runtimes side by side on the same weights; SHAPE=smolvlm-256m for another model.
 SHAPE ?= smolvlm-500m
+PEERS ?=
 peers: $(VENV)/.dev
-	$(BIN)/python benchmarks/peers/run_all.py --shape $(SHAPE)
+	$(BIN)/python benchmarks/peers/run_all.py --shape $(SHAPE) $(PEERS)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
