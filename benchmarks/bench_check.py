@@ -4,7 +4,7 @@
 
 The starter and shapes with random weights are measured twice on both engines, every time in a process of its own, the
 second round after the whole first one. Of every run: the share of an answer that no stage accounts for (median, and the
-largest of all answers); of every pair: the ratio of the medians of decoding. Results: benchmarks/results/bench_check.json.
+largest of all answers); of every pair: the ratio of the medians of decoding. They go to benchmarks/results.
 """
 
 from __future__ import annotations
