@@ -67,10 +67,8 @@ def load(  # noqa: PLR0913  (every option by its own name)
         check_hashes: Compare every file that the engine uses with its SHA-256 in bundle.json.
         cache_dir: Where visual embeddings are also kept on disk, for later processes; None keeps them in memory only.
         cache_bytes: Most bytes of visual embeddings in memory; 0 keeps none.
-        low_memory: Load the decoder with the first answer, after the tower has been used and freed, and free the
-            tower after every answer's pictures. The first answer then needs the larger of both, not their sum.
-        precision: Which files of a published directory: a name such as ``q4`` for all graphs, or
-            ``vision_encoder=fp16,decoder_model_merged=q4``; None: :data:`edge_mllm.published.files.ORDER`.
+        low_memory: Free the tower after every answer's pictures, and load the decoder after the first ones.
+        precision: Files of a published directory, see :func:`edge_mllm.published.files.choose_files`.
         mmproj: The vision tower that goes with a GGUF file; without it the file answers about text alone.
         chunk: Prompt tokens computed at once; None is 512. 4-bit kernels give slightly different logits for others.
         vision_engine: What runs a bundle's tower, see :mod:`edge_mllm.tower_session`.

@@ -108,7 +108,8 @@ class ModelStages:
 def _shortest(run: Callable[[], float]) -> float:
     """The shortest of some runs, the first of which touches memory for the first time and counts when it is alone."""
     first = run()
-    spent, seconds = first, []
+    spent = first
+    seconds: list[float] = []
     while len(seconds) < _RUNS and spent < _ENOUGH_S:
         seconds.append(run())
         spent += seconds[-1]
