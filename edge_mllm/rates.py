@@ -96,6 +96,7 @@ def kept_rates(
 def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, prompt: int) -> Rates | None:
     from edge_mllm.plan.devices import measured_here
     from edge_mllm.plan.facts import read_shape
+    from edge_mllm.plan.roofline import Work
 
     profile, shape = measured_here(), read_shape(spec.recipe.get("vision", {}).get("shape"))
     part = spec.parts.get(f"decoder_{engine}")
@@ -107,9 +108,10 @@ def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, 
         return None
     picture = profile.lines.get("picture")
     pixels = 2 * spec.vision.tile_width * spec.vision.tile_height
+    text = Work(shape.decoder.linear_ops(prompt), 1, shape.decoder.attention_ops(prompt))
     return Rates(
         source=DEVICE,
-        tile_s=tower.seconds(shape.tower.ops, 1),
-        token_s=prefill.seconds(shape.decoder.prefill_ops(prompt), 1) / prompt,
-        cut_s=0.0 if picture is None else picture.seconds(pixels, 1),
+        tile_s=tower.seconds(Work(shape.tower.linear_ops, 1, shape.tower.attention_ops)),
+        token_s=prefill.seconds(text) / prompt,
+        cut_s=0.0 if picture is None else picture.seconds(Work(pixels, 1)),
     )

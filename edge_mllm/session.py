@@ -57,8 +57,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     """Load a model.
 
     Args:
-        path: A bundle, a directory of published ONNX files in the layout of transformers.js, or a GGUF file; None is
-            the starter bundle that ships with this package.
+        path: A bundle, a directory of published ONNX files, or a GGUF file; None is the starter bundle that ships.
         engine: ``onnx`` or ``gguf``; None takes the bundle's first whose library is installed.
         threads: Threads of tower and decoder; None takes the fast physical cores this process may use.
         n_ctx: Most tokens of prompt and answer together; None is the model's own limit. Memory grows as needed.
