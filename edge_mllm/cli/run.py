@@ -64,9 +64,8 @@ def run(
     )
     schema, limits = options.read_schema(json_schema), options.read_limits(max_memory, max_ttft)
     tuned = _tuned(model, engine, threads, precision)
-    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, **tuned}
-    files: dict[str, Any] = {"mmproj": mmproj, "cache_dir": cache_dir, "low_memory": low_memory}
-    files["vision_engine"] = vision_engine.value
+    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "mmproj": mmproj, **tuned}
+    files: dict[str, Any] = {"vision_engine": vision_engine.value, "cache_dir": cache_dir, "low_memory": low_memory}
     with load(model, n_ctx=n_ctx, kv_type=options.kv_type_of(kv_type), **chosen, **files) as loaded:
         pieces = loaded.stream(
             prompt,
