@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.page_tables import table  # noqa: E402
 from benchmarks.quantisation_page import auto, calibration_cost, quantisation  # noqa: E402
+from benchmarks.reduction_page import reduction  # noqa: E402
 from edge_mllm.tile_plan import plan_tiles  # noqa: E402
 from edge_mllm_export.families import FAMILIES, find_family  # noqa: E402
 from edge_mllm_export.shapes import PREFIX, SHAPES  # noqa: E402
@@ -41,6 +42,7 @@ def page() -> str:
         quantisation(RESULTS),
         auto(RESULTS),
         calibration_cost(RESULTS),
+        reduction(RESULTS),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge_mllm.bundle import Engine
 from edge_mllm.errors import EngineError
-from edge_mllm.timings import ImageUsage, Timings, Usage
+from edge_mllm.timings import ImageUsage, ReductionUsage, Timings, Usage
 
 FinishReason = Literal["stop", "length"]
 """``stop``: the model ended its turn or a stop string was met; ``length``: the token limit or the context's end."""
@@ -31,6 +31,8 @@ class Answer:
     system may drop and read again, are the rest."""
     model: str
     engine: Engine
+    reduction: ReductionUsage | None = None
+    """What was asked of the pictures' visual tokens and what it gave; None where nothing was asked."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that ``run --json`` prints; its keys are part of the interface."""
@@ -39,6 +41,8 @@ class Answer:
         for name in ("reused_tokens", *unused):
             del document["usage"][name]
         document["images"] = list(document["images"])
+        if self.reduction is None:
+            del document["reduction"]
         return document
 
 

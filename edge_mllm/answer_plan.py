@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edge_mllm.budget import Reduction
 from edge_mllm.memory_plan import MemoryPlan
-from edge_mllm.timings import ImageUsage
+from edge_mllm.timings import ImageUsage, ReductionUsage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ class AnswerPlan:
     rates: str | None
     """Where the speeds come from: ``this process``, ``edge-mllm tune``, ``device profile`` or ``probe``."""
     memory: MemoryPlan
+    reduction: ReductionUsage | None = None
+    """What a reduction of visual tokens takes away; the counts above are those after it."""
 
     @property
     def ttft_s(self) -> float | None:

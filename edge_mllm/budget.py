@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from edge_mllm.errors import PromptError, SettingError
+from edge_mllm.reduction.spec import TokenReduction, reduction_of
 from edge_mllm.tile_plan import fit_tokens, low_detail, plan_tiles
 from edge_mllm.tilers import Tiler
 
@@ -32,13 +33,24 @@ class ImageBudget:
     coarser in the model's own way where ``max_image_tokens`` asks for it. ``high``: the model's own tiling or an
     error."""
     max_image_tokens: int | None = None
-    """Most visual tokens of all pictures of one request together."""
+    """Most visual tokens of all pictures of one request together, before a reduction."""
+    reduction: TokenReduction | None = None
+    """Which of them go on to the decoder; None for all."""
 
     def __post_init__(self) -> None:
         if self.detail not in get_args(Detail):
             raise SettingError(f"detail is '{self.detail}'; it must be one of {', '.join(get_args(Detail))}")
         if self.max_image_tokens is not None and self.max_image_tokens < 1:
             raise SettingError(f"max_image_tokens is {self.max_image_tokens}; it must be at least 1")
+
+
+def image_budget(detail: Detail, max_image_tokens: int | None, reduction: TokenReduction | str | None) -> ImageBudget:
+    """A budget from a caller's options.
+
+    Raises:
+        SettingError: A value is outside its range.
+    """
+    return ImageBudget(detail=detail, max_image_tokens=max_image_tokens, reduction=reduction_of(reduction))
 
 
 def choose_tilers(

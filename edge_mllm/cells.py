@@ -174,4 +174,4 @@ def _without(segment: Segment, count: int) -> Segment:
         return segment
     if isinstance(segment, Tokens):
         return Tokens(segment.ids[count:])
-    return Visual(segment.embeddings[count:], segment.grid)
+    return Visual(segment.embeddings[count:], segment.grid, None if segment.kept is None else segment.kept[count:])

@@ -13,8 +13,9 @@ from edge_mllm.bundle import BundleSpec
 from edge_mllm.cells import Key
 from edge_mllm.chat_file import ChatFile
 from edge_mllm.chat_template import Message
-from edge_mllm.decoders.protocol import DecoderState
+from edge_mllm.decoders.protocol import DecoderState, IntArray
 from edge_mllm.pictures import ConversationPicture, PictureOrigin, PicturePart
+from edge_mllm.reduction.spec import TokenReduction
 from edge_mllm.tilers import Tiler
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
@@ -43,11 +44,12 @@ def pack_chat(chat: ChatState) -> tuple[dict[str, Any], dict[str, npt.NDArray[An
         cells[index] = digests.index(key[0]), key[1]
     head = {
         "messages": list(chat.messages),
-        "pictures": [_picture_head(each.origin) for each in chat.pictures if isinstance(each, PicturePart)],
+        "pictures": [_picture_head(each) for each in chat.pictures if isinstance(each, PicturePart)],
         "digests": [digest.hex() for digest in digests],
     }
     arrays = {"cells": cells, "after": chat.state.after}
     arrays |= {f"picture.{index}": each.content for index, each in enumerate(chat.pictures)}
+    arrays |= {f"kept.{index}": each.kept for index, each in enumerate(chat.pictures) if each.kept is not None}
     arrays |= {f"cache.{index}": each for index, each in enumerate(chat.state.arrays)}
     return head, arrays
 
@@ -68,14 +70,21 @@ def unpack_chat(file: ChatFile, spec: BundleSpec) -> ChatState:
     if len(after) != len(keys):
         raise ValueError("the number of its cells")
     pictures = [_picture(entry, arrays[f"picture.{i}"], spec) for i, entry in enumerate(head["pictures"])]
+    for index, part in enumerate(pictures):
+        part.kept = _kept(part, arrays.get(f"kept.{index}"))
     cache = tuple(arrays[f"cache.{i}"] for i in range(sum(name.startswith("cache.") for name in arrays)))
     return ChatState(head["messages"], pictures, keys, DecoderState(after, cache))
 
 
-def _picture_head(origin: PictureOrigin) -> dict[str, Any]:
+def _picture_head(part: PicturePart) -> dict[str, Any]:
+    origin = part.origin
     tiler = plain(asdict(origin.tiler))
-    size = {"width": origin.width, "height": origin.height}
-    return {**size, "digest": origin.digest.hex(), "tiler": tiler, "reduced_by": origin.reduced_by}
+    head = {"width": origin.width, "height": origin.height, "digest": origin.digest.hex()}
+    head |= {"tiler": tiler, "reduced_by": origin.reduced_by}
+    if part.reduction is not None:
+        query = None if part.query is None else list(part.query)
+        head |= {"reduction": part.reduction.text, "query": query, "skipped": list(origin.skipped)}
+    return head
 
 
 def _picture(entry: dict[str, Any], content: npt.NDArray[Any], spec: BundleSpec) -> PicturePart:
@@ -84,7 +93,8 @@ def _picture(entry: dict[str, Any], content: npt.NDArray[Any], spec: BundleSpec)
     except FieldError as error:
         raise ValueError(str(error)) from error
     size = int(entry["width"]), int(entry["height"])
-    origin = PictureOrigin(*size, bytes.fromhex(entry["digest"]), tiler, entry.get("reduced_by"))
+    skipped = tuple(int(place) for place in entry.get("skipped", ()))
+    origin = PictureOrigin(*size, bytes.fromhex(entry["digest"]), tiler, entry.get("reduced_by"), skipped)
     if content.dtype == np.uint8:
         part = PicturePart(origin, spec, rgb=content, rows=None)
         fits = content.shape == (origin.height, origin.width, 3)
@@ -93,4 +103,17 @@ def _picture(entry: dict[str, Any], content: npt.NDArray[Any], spec: BundleSpec)
         fits = content.shape == (part.tokens, spec.decoder.n_embd)
     if not fits:
         raise ValueError("a picture's size")
+    if "reduction" in entry:
+        part.reduce(TokenReduction.parse(entry["reduction"]))
+        part.query = None if entry["query"] is None else tuple(int(token) for token in entry["query"])
     return part
+
+
+def _kept(part: PicturePart, kept: npt.NDArray[Any] | None) -> IntArray | None:
+    """The places that were kept, checked."""
+    if kept is None:
+        return None
+    ordered = kept.ndim == 1 and len(kept) == part.prompt_tokens and (np.diff(kept) > 0).all()
+    if part.thinned is None or not ordered or not 0 <= kept[0] <= kept[-1] < part.tokens:
+        raise ValueError("the tokens that were kept of a picture")
+    return kept.astype(np.int64)

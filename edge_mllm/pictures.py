@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,19 @@ import numpy.typing as npt
 
 from edge_mllm.budget import ImageBudget, Reduction, choose_within
 from edge_mllm.bundle import BundleSpec
-from edge_mllm.decoders.protocol import FloatArray
+from edge_mllm.decoders.protocol import FloatArray, IntArray
 from edge_mllm.encoder import PictureEncoder
+from edge_mllm.errors import SettingError
 from edge_mllm.image import Picture, RgbArray, load_rgb
+from edge_mllm.reduction.areas import TokenArea, token_areas
+from edge_mllm.reduction.spec import TokenReduction
+from edge_mllm.reduction.thinning import thin_rows
+from edge_mllm.reduction.tiles import skipped_tiles
 from edge_mllm.stitching import join_tiles
 from edge_mllm.tile_plan import TilePlan, plan_tiles
 from edge_mllm.tilers import Tiler
 from edge_mllm.tiling import cut_tiles
-from edge_mllm.timings import EmbeddingSource, ImageUsage, Stopwatch
+from edge_mllm.timings import EmbeddingSource, ImageUsage, ReductionUsage, Stopwatch
 from edge_mllm.vision import Encoded
 from edge_mllm.vision_cache import picture_digest
 
@@ -35,6 +41,8 @@ class PictureOrigin:
     """The one in force, which a budget may have made coarser than the model's own."""
     reduced_by: Reduction | None = None
     """What made it coarser."""
+    skipped: tuple[int, ...] = ()
+    """Tiles that were left out, see :mod:`edge_mllm.reduction.tiles`."""
 
 
 class ConversationPicture(ABC):
@@ -50,18 +58,67 @@ class ConversationPicture(ABC):
         """
         self.digest = digest
         self.source: EmbeddingSource = "tower"
-        """Where the embeddings came from when they were last asked for."""
+        """Where the embeddings came from for the last answer that asked for them."""
+        self._watch: Stopwatch | None = None
+        """That answer's."""
         self._rgb, self._embeddings = rgb, rows
+        self.reduction: TokenReduction | None = None
+        """What was asked for."""
+        self.query: tuple[int, ...] | None = None
+        """Token ids of the question that the tokens were chosen for, where that matters."""
+        self.kept: IntArray | None = None
+        """Places of the visual tokens that the decoder gets, ascending int64; None: not decided yet, or all."""
+
+    @property
+    def thinned(self) -> TokenReduction | None:
+        """The reduction between tower and decoder, where there is one."""
+        return self.reduction if self.reduction is not None and self.reduction.thins else None
+
+    def reduce(self, reduction: TokenReduction | None) -> None:
+        """Have fewer visual tokens go to the decoder.
+
+        Raises:
+            SettingError: This model's pictures do not allow it.
+        """
+        self.reduction = reduction
+        if self.thinned is not None and self.thinned.method == "pool" and not all(each.gridded for each in self.areas):
+            raise SettingError(
+                "image reduction 'pool' needs to know how a picture's tokens lie, which this model does not tell; "
+                "use uniform or diverse"
+            )
+
+    @property
+    def key(self) -> bytes:
+        """Equal for two pictures exactly when the decoder gets the same of them."""
+        if self.thinned is None:
+            return self.digest
+        query = np.array(self.query or (), "<i8").tobytes() if self.thinned.needs_query else b""
+        return hashlib.sha256(self.digest + self.thinned.text.encode() + b"\0" + query).digest()
 
     @property
     @abstractmethod
     def tokens(self) -> int:
-        """Visual tokens."""
+        """Visual tokens that the tower gives."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Visual tokens that the decoder gets."""
+        return self.tokens if self.thinned is None else self.thinned.count(self.areas)
+
+    @property
+    def whole_tokens(self) -> int:
+        """Visual tokens without any reduction."""
+        return self.tokens
+
+    @property
+    @abstractmethod
+    def areas(self) -> Sequence[TokenArea]:
+        """How its visual tokens lie."""
 
     @property
     @abstractmethod
     def usage(self) -> ImageUsage:
-        """Size, tiles and tokens."""
+        """Size, tiles and tokens that the decoder gets."""
 
     @property
     @abstractmethod
@@ -98,14 +155,24 @@ class ConversationPicture(ABC):
             embedded = encoder.embed(self, watch)
             self._embeddings, self.source = embedded.rows, embedded.source
             self._rgb = None
-        else:
+        elif watch is not self._watch:
             self.source = "memory"
+        self._watch = watch
         return self._embeddings
 
+    def decoder_rows(self, encoder: PictureEncoder, watch: Stopwatch) -> FloatArray:
+        """What the decoder gets: float32 [prompt_tokens, n_embd]; ``kept`` must have been decided."""
+        rows = self.embeddings(encoder, watch)
+        if self.thinned is None:
+            return rows
+        assert self.kept is not None  # noqa: S101  (the pipeline decides first)
+        with watch.stage("reduction"):
+            return thin_rows(self.thinned, self.areas, rows, self.kept)
+
     def no_embeddings(self, n_embd: int) -> FloatArray:
-        """Zeros float32 [tokens, n_embd] without memory, for a picture whose keys and values the decoder has."""
+        """Zeros float32 [prompt_tokens, n_embd], for a picture whose keys and values the decoder has; no memory."""
         self.source = "kv"
-        return np.broadcast_to(np.float32(0), (self.tokens, n_embd))
+        return np.broadcast_to(np.float32(0), (self.prompt_tokens, n_embd))
 
 
 class PicturePart(ConversationPicture):
@@ -125,23 +192,46 @@ class PicturePart(ConversationPicture):
         super().__init__(origin.digest, rgb=rgb, rows=rows)
         tiler, width, height = origin.tiler, origin.width, origin.height
         self.origin = origin
-        self.plan: TilePlan = plan_tiles(width, height, tiler)
+        whole = plan_tiles(width, height, tiler)
+        self.plan: TilePlan = replace(whole, skipped=origin.skipped)
         own = (spec.image.tiler_for(pictures) for pictures in (1, 2))
-        self.reduced = all(self.plan != plan_tiles(width, height, each) for each in own)
+        self.reduced = all(whole != plan_tiles(width, height, each) for each in own)
         """Whether it is tiled more coarsely than the model does by itself."""
         self._spec = spec
 
     @staticmethod
-    def decoded(rgb: RgbArray, tiler: Tiler, spec: BundleSpec, reduced_by: Reduction | None = None) -> PicturePart:
-        """A picture uint8 [height, width, 3] that is new."""
+    def decoded(
+        rgb: RgbArray,
+        tiler: Tiler,
+        spec: BundleSpec,
+        reduced_by: Reduction | None = None,
+        reduction: TokenReduction | None = None,
+    ) -> PicturePart:
+        """A picture uint8 [height, width, 3] that is new.
+
+        Raises:
+            SettingError: The reduction cannot be done with this model.
+        """
         height, width = rgb.shape[:2]
         digest = picture_digest(rgb, spec.image, spec.vision, tiler)
-        return PicturePart(PictureOrigin(width, height, digest, tiler, reduced_by), spec, rgb=rgb, rows=None)
+        skipped: tuple[int, ...] = ()
+        if reduction is not None and reduction.on_pixels:
+            skipped = skipped_tiles(rgb, plan_tiles(width, height, tiler), spec.image, reduction)
+        if skipped:  # other tiles, so another picture for the tower and its cache
+            digest = hashlib.sha256(digest + repr(skipped).encode()).digest()
+        origin = PictureOrigin(width, height, digest, tiler, reduced_by, skipped)
+        part = PicturePart(origin, spec, rgb=rgb, rows=None)
+        part.reduce(reduction)
+        return part
 
     @staticmethod
-    def planned(size: tuple[int, int], tiler: Tiler, spec: BundleSpec) -> PicturePart:
-        """A picture of this width and height without pixels, to count with."""
-        return PicturePart(PictureOrigin(*size, b"", tiler), spec, rgb=None, rows=None)
+    def planned(
+        size: tuple[int, int], tiler: Tiler, spec: BundleSpec, reduction: TokenReduction | None = None
+    ) -> PicturePart:
+        """A picture of this width and height without pixels, to count with; all of its tiles are."""
+        part = PicturePart(PictureOrigin(*size, b"", tiler), spec, rgb=None, rows=None)
+        part.reduce(reduction)
+        return part
 
     @property
     def tokens(self) -> int:
@@ -149,13 +239,23 @@ class PicturePart(ConversationPicture):
         return self.plan.tokens(self._spec.vision.tokens_per_tile)
 
     @property
+    def whole_tokens(self) -> int:
+        """Visual tokens without any reduction."""
+        return replace(self.plan, skipped=()).tokens(self._spec.vision.tokens_per_tile)
+
+    @property
+    def areas(self) -> Sequence[TokenArea]:
+        """How its visual tokens lie."""
+        return token_areas(self.plan, self._spec.vision.tokens_per_tile)
+
+    @property
     def usage(self) -> ImageUsage:
-        """Size, tiles and tokens."""
+        """Size, tiles and tokens that the decoder gets."""
         return ImageUsage(
             width=self.plan.width,
             height=self.plan.height,
             tiles=self.plan.count,
-            tokens=self.tokens,
+            tokens=self.prompt_tokens,
             reduced=self.reduced,
             source=self.source,
             reduced_by=self.origin.reduced_by if self.reduced else None,
@@ -172,7 +272,8 @@ class PicturePart(ConversationPicture):
 
     def tower_input(self) -> FloatArray:
         """Tiles float32 [tiles, 3, tile height, tile width] or packed patches [patches, values of a patch]."""
-        return cut_tiles(self.rgb, self._spec.image, self._spec.vision, tiler=self.origin.tiler).pixels
+        origin, spec = self.origin, self._spec
+        return cut_tiles(self.rgb, spec.image, spec.vision, tiler=origin.tiler, skipped=origin.skipped).pixels
 
 
 PictureCheck = Callable[[Sequence[ConversationPicture]], Reduction | None]
@@ -193,14 +294,37 @@ def prepare_pictures(
     Raises:
         ImageError: A picture cannot be read.
         PromptError: The budget cannot be kept.
+        SettingError: Its reduction cannot be done with this model.
     """
     decoded = [load_rgb(picture) for picture in pictures]
     sizes = [(rgb.shape[1], rgb.shape[0]) for rgb in decoded]
     own = spec.image.tiler_for(len(sizes))
 
     def check(tilers: Sequence[Tiler]) -> Reduction | None:
-        planned = [PicturePart.planned(size, tiler, spec) for size, tiler in zip(sizes, tilers, strict=True)]
+        pairs = zip(sizes, tilers, strict=True)
+        planned = [PicturePart.planned(size, tiler, spec, budget.reduction) for size, tiler in pairs]
         return None if broken is None else broken(planned)
 
     chosen = choose_within(sizes, own, spec.vision.tokens_per_tile, budget, check)
-    return [PicturePart.decoded(rgb, tiler, spec, why) for rgb, (tiler, why) in zip(decoded, chosen, strict=True)]
+    return [
+        PicturePart.decoded(rgb, tiler, spec, why, budget.reduction)
+        for rgb, (tiler, why) in zip(decoded, chosen, strict=True)
+    ]
+
+
+def reduction_usage(pictures: Sequence[ConversationPicture], seconds: float | None = None) -> ReductionUsage | None:
+    """What was asked of pictures and what it gives; None where nothing was.
+
+    Args:
+        pictures: Of a prompt.
+        seconds: What it took.
+    """
+    asked = [picture for picture in pictures if picture.reduction is not None]
+    if not asked:
+        return None
+    return ReductionUsage(
+        asked=", ".join(dict.fromkeys(picture.reduction.text for picture in asked if picture.reduction)),
+        tokens_before=sum(picture.whole_tokens for picture in asked),
+        tokens_after=sum(picture.prompt_tokens for picture in asked),
+        seconds=seconds,
+    )

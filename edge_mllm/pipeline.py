@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from edge_mllm.answer import Answer, FinishReason, Piece
@@ -18,11 +18,12 @@ from edge_mllm.generate import Ending, decode
 from edge_mllm.image import Picture
 from edge_mllm.limits import Limit, LimitError
 from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
-from edge_mllm.pictures import ConversationPicture
+from edge_mllm.pictures import ConversationPicture, reduction_usage
 from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
 from edge_mllm.prompt_lookup import GuessingSteps
-from edge_mllm.request import Request
+from edge_mllm.reduction.settling import Settler
+from edge_mllm.request import Request, last_question
 from edge_mllm.sampling import LogitsProcessor, Sampler
 from edge_mllm.splice import splice
 from edge_mllm.timings import Stopwatch, Usage
@@ -55,6 +56,7 @@ class Pipeline:
         self._reader, self._engine = parts.reader, parts.engine
         self._encoder, self._decoder = parts.encoder, parts.decoder
         self._cells = CellCache(parts.decoder)
+        self._settler = Settler(parts.encoder, parts.decoder, self._open_decoder)
         self._planner = Planner(parts)
         self._anonymous = AnonymousPeak()
 
@@ -72,8 +74,9 @@ class Pipeline:
         Raises:
             PromptError: The model's template refuses the messages.
         """
-        prompt = self.prompt(conversation)
-        keys = prompt_keys(prompt, [picture.digest for picture in conversation.pictures])
+        self._note_question(conversation)
+        prompt = self._settler.expected(self.prompt(conversation), conversation.pictures)
+        keys = prompt_keys(prompt, [picture.key for picture in conversation.pictures])
         kept = self._cells.kept(keys, None if keep_any else picture_ends(prompt))
         return self._planner.plan(prompt, conversation.pictures, max_new_tokens, kept)
 
@@ -135,10 +138,12 @@ class Pipeline:
             LimitError: It would break one of the request's limits.
             SchemaError: The answer cannot be held to the request's JSON schema.
         """
+        self._note_question(conversation)
         prompt = self.prompt(conversation)
-        needed = len(prompt.ids) + 1
+        expected = self._settler.expected(prompt, conversation.pictures)
+        needed = len(expected.ids) + 1
         if needed > self._decoder.n_ctx:
-            raise ContextOverflowError(needed, self._decoder.n_ctx, prompt.image_tokens)
+            raise ContextOverflowError(needed, self._decoder.n_ctx, expected.image_tokens)
         if request.limits.given:
             limit, plan = self._check(conversation, request, watch, keep_any=keep_any)
             if limit is not None:
@@ -150,7 +155,9 @@ class Pipeline:
 
     def saved(self, conversation: Conversation) -> tuple[Sequence[Key], DecoderState]:
         """What of a conversation is in the cache, cell by cell, and a copy of it. Other cells are dropped."""
-        keys = prompt_keys(self.prompt(conversation), [picture.digest for picture in conversation.pictures])
+        pictures = conversation.pictures
+        prompt = self._settler.settle(self.prompt(conversation), pictures, Stopwatch())
+        keys = prompt_keys(prompt, [picture.key for picture in pictures])
         self._cells.begin(keys, None)
         return self._cells.keys, self._decoder.state()
 
@@ -162,7 +169,22 @@ class Pipeline:
         """
         self._cells.adopt(keys, state)
 
+    def decoder_rows(self, picture: ConversationPicture) -> FloatArray:
+        """What the decoder gets of one picture: float32 [prompt_tokens, n_embd]. Its question must be noted."""
+        watch = Stopwatch()
+        self._settler.decide([picture], watch)
+        return picture.decoder_rows(self._encoder, watch)
+
+    def _note_question(self, conversation: Conversation) -> None:
+        """The latest question is what new pictures' tokens are chosen for. Later questions find the same tokens."""
+        new = [each for each in conversation.pictures if each.thinned and each.query is None]
+        if any(picture.thinned.needs_query for picture in new if picture.thinned):
+            ids = tuple(self._reader.text_ids(last_question(conversation.messages)).tolist())
+            for picture in new:
+                picture.query = ids
+
     def _pieces(self, job: _Job) -> Iterator[Piece]:
+        job = replace(job, prompt=self._settler.settle(job.prompt, job.pictures, job.watch))
         ticket, kept, logits = self._prefill(job)
         request = job.request
         ending = Ending(
@@ -201,28 +223,32 @@ class Pipeline:
 
     def _prefill(self, job: _Job) -> tuple[object, int, FloatArray]:
         """Encode what is needed and fill the cache; return the cache's ticket, the cells kept, and the logits."""
-        keys = prompt_keys(job.prompt, [picture.digest for picture in job.pictures])
+        keys = prompt_keys(job.prompt, [picture.key for picture in job.pictures])
         borders = picture_ends(job.prompt)
         ticket, kept = self._cells.begin(keys, None if job.keep_any else borders)
         n_embd = self._decoder.n_embd
         embeddings = [
-            picture.embeddings(self._encoder, job.watch)
+            picture.decoder_rows(self._encoder, job.watch)
             if end > kept
             else picture.no_embeddings(n_embd)  # its cells are kept
             for picture, end in zip(job.pictures, borders, strict=True)
         ]
-        segments = splice(job.prompt, embeddings, n_embd, [picture.token_grid for picture in job.pictures])
+        grids, places = [each.token_grid for each in job.pictures], [each.kept for each in job.pictures]
+        segments = splice(job.prompt, embeddings, n_embd, grids, places)
         self._anonymous.note()
         self._encoder.release()
-        if isinstance(self._decoder, LazyDecoder):
-            with job.watch.stage("load"):
-                self._decoder.open()
+        self._open_decoder(job.watch)
         job.watch.prefilled = len(keys) - kept
         with job.watch.stage("prefill"):
             self._decoder.reserve(len(keys) + job.request.max_new_tokens)
             logits = self._cells.prefill(ticket, keys, segments, borders)
         self._anonymous.note()
         return ticket, kept, logits
+
+    def _open_decoder(self, watch: Stopwatch) -> None:
+        if isinstance(self._decoder, LazyDecoder):
+            with watch.stage("load"):
+                self._decoder.open()
 
     def _answer(
         self, job: _Job, texts: Sequence[str], finish: FinishReason, kept: int, guesses: GuessingSteps | None
@@ -246,6 +272,7 @@ class Pipeline:
             peak_anonymous_bytes=self._anonymous.bytes,
             model=self._reader.name,
             engine=self._engine,
+            reduction=reduction_usage(job.pictures, job.watch.reduction_s),
         )
         self._planner.rates.learn(answer)
         return answer

@@ -26,7 +26,7 @@ from edge_mllm.memory_plan import (
     tower_run,
     tower_weights,
 )
-from edge_mllm.pictures import ConversationPicture
+from edge_mllm.pictures import ConversationPicture, reduction_usage
 from edge_mllm.plan.facts import read_shape
 from edge_mllm.prompt import PromptIds
 from edge_mllm.rates import MeasuredRates, kept_rates
@@ -78,6 +78,7 @@ class Planner:
             prefill_s=None if rates.token_s is None else rates.token_s * (count - kept),
             preprocess_s=rates.cut_s * work,
             rates=rates.source or None,
+            reduction=reduction_usage(pictures),
             memory=self._memory(new, count, max_new_tokens, kept),
         )
 

@@ -8,7 +8,7 @@ message, because they would claim a place in the prompt that belongs to a pictur
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from edge_mllm.tile_plan import TilePlan
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["ChatTemplate", "Message", "PromptIds", "Slot", "build_prompt", "picture_text"]
+__all__ = ["ChatTemplate", "Message", "PromptIds", "Slot", "build_prompt", "picture_text", "thin_prompt"]
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,52 @@ def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:
     """One picture as text: its tiles' visual tokens between the layout's markers."""
     layout, visual = spec.layout, spec.image_token * tokens_per_tile
     single = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
-    in_one = plan.count == 1 or plan.stitch is not None
+    in_one = plan.stitch is not None or (plan.count == 1 and (plan.has_global or not plan.skipped))
     return layout.before_image + (single if in_one else _grid_text(plan, layout, visual)) + layout.after_image
 
 
 def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
     rows = []
     for row in range(plan.rows):
+        tiles = []
         for col in range(plan.cols):
+            if row * plan.cols + col in plan.skipped:
+                continue
             numbers = {"{row}": row + 1, "{col}": col + 1, "{index}": row * plan.cols + col + 1}
             before = layout.before_tile
             for name, number in numbers.items():
                 before = before.replace(name, str(number))
-            rows.append(before + visual + layout.after_tile)
-        rows.append(layout.after_row)
+            tiles.append(before + visual + layout.after_tile)
+        if tiles:
+            rows += [*tiles, layout.after_row]
     grid = "".join(rows)
     if not plan.has_global:
         return grid
     whole = layout.before_global + visual + layout.after_global
     return whole + grid if plan.global_first else grid + whole
+
+
+def thin_prompt(prompt: PromptIds, kept: Sequence[npt.NDArray[np.int64] | None]) -> PromptIds:
+    """A prompt with fewer visual tokens; every mark around and between tiles stays.
+
+    Args:
+        prompt: With all of them.
+        kept: For each picture the places of the visual tokens that stay, ascending int64; None for all.
+    """
+    if all(chosen is None for chosen in kept):
+        return prompt
+    places = np.flatnonzero(prompt.ids == prompt.image_token_id)
+    stays = np.ones(len(prompt.ids), bool)
+    visual, done = [], 0
+    for slot, chosen in zip(prompt.slots, kept, strict=True):
+        own = places[done : done + slot.visual]
+        done += slot.visual
+        visual.append(slot.visual if chosen is None else len(chosen))
+        if chosen is not None:
+            stays[own] = False
+            stays[own[chosen]] = True
+    ids = prompt.ids[stays]
+    return replace(prompt, ids=ids, slots=_find_slots(ids, visual, prompt.image_token_id))
 
 
 def check_messages(messages: Sequence[Message], pictures: int, reserved: Sequence[str]) -> None:

@@ -49,6 +49,8 @@ class MeasuredRates:
         """Take over what an answer shows."""
         fresh = [image for image in answer.images if image.source == "tower"]
         work = sum(self.work(image.tiles, image.tokens) for image in fresh)
+        if self._whole and answer.reduction is not None:
+            work = 0  # the answer's visual tokens are fewer than the tower's
         if work and answer.timings.vision_s > 0 and all(image.source != "prepared" for image in answer.images):
             self._tile_s = answer.timings.vision_s / work
             self._cut_s = answer.timings.preprocess_s / work

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from edge_mllm.budget import ImageBudget
 from edge_mllm.bundle import Engine
 from edge_mllm.bundle_files import DECODER_PARTS, OpenBundle
 from edge_mllm.chat_template import ChatTemplate, Message
+from edge_mllm.decoders.protocol import IntArray
 from edge_mllm.image import Picture
 from edge_mllm.json_grammar import JsonGrammars
 from edge_mllm.pictures import ConversationPicture, PictureCheck, PicturePart, prepare_pictures
@@ -44,7 +47,12 @@ class Reader(Protocol):
         Raises:
             ImageError: A picture cannot be used.
             PromptError: The budget cannot be kept.
+            SettingError: Its reduction cannot be done with this model.
         """
+        ...
+
+    def text_ids(self, text: str) -> IntArray:
+        """Token ids int64 [n] of a text by itself."""
         ...
 
     def prompt(self, messages: Sequence[Message], pictures: Sequence[ConversationPicture]) -> PromptIds:
@@ -93,6 +101,10 @@ class BundleReader:
     ) -> list[PicturePart]:
         """Decode pictures and choose their tiling."""
         return prepare_pictures(pictures, self.spec, budget, broken)
+
+    def text_ids(self, text: str) -> IntArray:
+        """Token ids int64 [n] of a text by itself."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
     def prompt(self, messages: Sequence[Message], pictures: Sequence[ConversationPicture]) -> PromptIds:
         """Render and tokenise messages."""

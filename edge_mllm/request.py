@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,12 @@ def question_messages(text: str, pictures: int, system: str | None) -> list[dict
     """A single question with its pictures, after a system message where there is one."""
     before = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
     return [*before, user_message(text, pictures)]
+
+
+def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the user said last, without its pictures."""
+    content = next((each["content"] for each in reversed(messages) if each["role"] == "user"), "")
+    return content if isinstance(content, str) else " ".join(item["text"] for item in content if "text" in item)
 
 
 def assistant_message(text: str) -> dict[str, Any]:

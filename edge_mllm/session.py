@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edge_mllm.answer import Answer, Piece, last_answer
 from edge_mllm.answer_plan import AnswerPlan
-from edge_mllm.budget import Detail, ImageBudget
+from edge_mllm.budget import Detail, ImageBudget, image_budget
 from edge_mllm.bundle import BundleSpec
 from edge_mllm.components import Components, Opening, open_components
 from edge_mllm.decoders.protocol import FloatArray
@@ -24,6 +24,7 @@ from edge_mllm.image import Picture, load_rgb
 from edge_mllm.limits import Limits
 from edge_mllm.pipeline import Conversation, Pipeline
 from edge_mllm.preparation import Preparation, Preparations
+from edge_mllm.reduction.spec import TokenReduction
 from edge_mllm.request import Request, question_messages, user_message
 from edge_mllm.sampling import SamplingOptions
 from edge_mllm.threads import default_threads
@@ -166,6 +167,7 @@ class Model:
         max_image_tokens: int | None = None,
         max_memory: int | None = None,
         max_ttft: float | None = None,
+        reduction: TokenReduction | str | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
         prompt_lookup: int = 0,
@@ -181,10 +183,9 @@ class Model:
             system: A system message.
             detail: How finely pictures are tiled, see :class:`edge_mllm.budget.ImageBudget`.
             max_image_tokens: Most visual tokens of all pictures together.
-            max_memory: Most resident bytes of the process. With detail ``auto`` pictures are tiled more coarsely until
-                the answer's :meth:`plan` keeps it; what cannot be kept is refused.
-            max_ttft: Most seconds to the first token, loading apart; held in the same way. Where no speed is known one
-                tile and a short prefill are measured first, which counts.
+            max_memory: Most resident bytes. With detail ``auto`` pictures are tiled more coarsely for it, or refused.
+            max_ttft: Most seconds to the first token, loading apart. Unknown speeds are measured first, which counts.
+            reduction: Fewer visual tokens, as ``diverse:1/4``, see :class:`edge_mllm.reduction.spec.TokenReduction`.
             ignore_eos: Do not end at the model's stop tokens; for measurements that need a fixed length.
             json_schema: JSON Schema as text that the answer is held to; it is valid unless ``max_new_tokens`` cut it.
             prompt_lookup: Most tokens guessed at a time where answers copy (:mod:`edge_mllm.prompt_lookup`); 0 is off.
@@ -197,6 +198,7 @@ class Model:
             SchemaError: The answer cannot be held to the JSON schema.
             SettingError: An option is outside its range.
         """
+        cut: dict[str, Any] = {"detail": detail, "max_image_tokens": max_image_tokens, "reduction": reduction}
         pieces = self.stream(
             prompt,
             images,
@@ -204,8 +206,7 @@ class Model:
             sampling=sampling,
             stop=stop,
             system=system,
-            detail=detail,
-            max_image_tokens=max_image_tokens,
+            **cut,
             max_memory=max_memory,
             max_ttft=max_ttft,
             ignore_eos=ignore_eos,
@@ -227,6 +228,7 @@ class Model:
         max_image_tokens: int | None = None,
         max_memory: int | None = None,
         max_ttft: float | None = None,
+        reduction: TokenReduction | str | None = None,
         ignore_eos: bool = False,
         json_schema: str | None = None,
         prompt_lookup: int = 0,
@@ -236,7 +238,7 @@ class Model:
             max_new_tokens=max_new_tokens,
             sampling=sampling or SamplingOptions(),
             stop=tuple(stop),
-            budget=ImageBudget(detail=detail, max_image_tokens=max_image_tokens),
+            budget=image_budget(detail, max_image_tokens, reduction),
             limits=Limits(max_memory=max_memory, max_ttft_s=max_ttft),
             ignore_eos=ignore_eos,
             json_schema=json_schema,
@@ -264,6 +266,7 @@ class Model:
         max_image_tokens: int | None = None,
         max_memory: int | None = None,
         max_ttft: float | None = None,
+        reduction: TokenReduction | str | None = None,
     ) -> AnswerPlan:
         """What :meth:`generate` with the same arguments will take: tiles, tokens, bytes, and seconds where known.
 
@@ -275,7 +278,7 @@ class Model:
         """
         request = Request(
             max_new_tokens=max_new_tokens,
-            budget=ImageBudget(detail=detail, max_image_tokens=max_image_tokens),
+            budget=image_budget(detail, max_image_tokens, reduction),
             limits=Limits(max_memory=max_memory, max_ttft_s=max_ttft),
         )
         messages, watch = question_messages(prompt, len(images), system), self.start_watch()
@@ -301,16 +304,17 @@ class Model:
         *images: Picture,
         detail: Detail = "auto",
         max_image_tokens: int | None = None,
+        reduction: TokenReduction | str | None = None,
     ) -> Preparation:
         """Start encoding pictures in the background, for example while the user types.
 
-        The next answers about them, with the same ``detail`` and ``max_image_tokens``, use what was made or wait for
-        it. What is wrong with a picture is raised where it is used. :meth:`close` stops work that still runs.
+        The next answers about them, with the same ``detail``, ``max_image_tokens`` and ``reduction``, use what was made
+        or wait for it. What is wrong with a picture is raised where it is used. :meth:`close` stops what still runs.
 
         Raises:
             SettingError: An option is outside its range.
         """
-        return self._preparations.start(images, ImageBudget(detail=detail, max_image_tokens=max_image_tokens))
+        return self._preparations.start(images, image_budget(detail, max_image_tokens, reduction))
 
     def preprocess(self, picture: Picture) -> Preprocessed:
         """What the tower gets: ``.pixels`` [tiles, 3, height, width] or packed patches, ``.grid``, ``.tokens``."""

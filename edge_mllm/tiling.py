@@ -11,7 +11,7 @@ twice as tall as wide then differs by up to two of 256 levels in 2 % of its valu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,12 @@ class Preprocessed:
 
 
 def cut_tiles(
-    rgb: npt.NDArray[np.uint8], image: ImageSpec, vision: VisionSpec, *, tiler: Tiler | None = None
+    rgb: npt.NDArray[np.uint8],
+    image: ImageSpec,
+    vision: VisionSpec,
+    *,
+    tiler: Tiler | None = None,
+    skipped: tuple[int, ...] = (),
 ) -> Preprocessed:
     """Tile one picture.
 
@@ -82,6 +87,7 @@ def cut_tiles(
         image: The model's image processing.
         vision: The tower's contract.
         tiler: Takes the place of ``image.tiler``, for example one from :func:`fit_tiler`.
+        skipped: Numbers of crops that are left out, see :mod:`edge_mllm.reduction.tiles`.
 
     Raises:
         ImageError: The array is not uint8 [height, width, 3] or the picture cannot be tiled.
@@ -89,8 +95,10 @@ def cut_tiles(
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ImageError("array", f"it is {rgb.dtype} {list(rgb.shape)}, expected uint8 [height, width, 3]")
     height, width = rgb.shape[:2]
-    plan = plan_tiles(width, height, tiler or image.tiler)
+    plan = replace(plan_tiles(width, height, tiler or image.tiler), skipped=skipped)
     pixels = tile_pixels(rgb, plan, image)
+    if skipped:
+        pixels = pixels[plan.places]
     if vision.patches is not None:
         pixels = pack_patches(pixels[0], vision.patches)
     return Preprocessed(pixels=pixels, plan=plan, tokens=plan.tokens(vision.tokens_per_tile))

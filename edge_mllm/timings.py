@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from edge_mllm.budget import Reduction
 
-Stage = Literal["load", "preprocess", "vision", "prefill", "grammar", "probe"]
+Stage = Literal["load", "preprocess", "vision", "reduction", "prefill", "grammar", "probe"]
 """Parts of an answer whose time is taken."""
 EmbeddingSource = Literal["tower", "prepared", "memory", "disk", "kv"]
 """Where a picture's embeddings came from: computed now, computed in the background before they were needed, found in
@@ -76,6 +76,18 @@ class ImageUsage:
     """The setting that asked for it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReductionUsage:
+    """What a reduction of visual tokens did to the pictures of a prompt."""
+
+    asked: str
+    """As it was asked for."""
+    tokens_before: int
+    tokens_after: int
+    seconds: float | None = None
+    """Choosing tokens and making what the decoder gets, part of ``ttft_s``; None before it was done."""
+
+
 def per_second(count: int, seconds: float) -> float:
     """Count per second; 0.0 where nothing was counted or no time passed."""
     return count / seconds if count > 0 and seconds > 0 else 0.0
@@ -112,6 +124,11 @@ class Stopwatch:
     def spent_s(self) -> float:
         """Seconds since the answer was asked for, without loading."""
         return time.perf_counter() - self._start - self._seconds["load"]
+
+    @property
+    def reduction_s(self) -> float:
+        """Deciding which visual tokens stay, and making what stays of them."""
+        return self._seconds["reduction"]
 
     def token(self) -> None:
         """Note that a token was chosen."""

@@ -58,6 +58,7 @@ def measure_answer(
             max_new_tokens=case.answer_tokens,
             ignore_eos=True,
             prompt_lookup=case.prompt_lookup,
+            reduction=case.reduction,
         )
         whole = time.perf_counter() - start
     after = read_thermal()
@@ -87,7 +88,8 @@ def measure_answer(
 def _second_question(model: Model, case: Case, number: int, pictures: Sequence[RgbArray]) -> float:
     """Seconds to the first token of another question about the same, already decoded pictures."""
     prompt = question(case.prompt_tokens, number + 500_000, lambda text: count_tokens(model, text))
-    return model.generate(prompt, pictures, max_new_tokens=1, ignore_eos=True).timings.ttft_s
+    second = model.generate(prompt, pictures, reduction=case.reduction, max_new_tokens=1, ignore_eos=True)
+    return second.timings.ttft_s
 
 
 def _counts(answer: Answer) -> Counts:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edge_mllm.bench.result import Case
 from edge_mllm.errors import SettingError
+from edge_mllm.reduction.spec import reduction_of
 
 _WORDS = (
     *("what", "is", "written", "on", "the", "sign", "next", "to", "a", "door", "and", "how", "many", "people", "are"),
@@ -31,6 +32,7 @@ class Grid:
     images: Sequence[int] = (1,)
     prompt_tokens: Sequence[int] = (16,)
     answer_tokens: Sequence[int] = (64,)
+    reductions: Sequence[str | None] = (None,)
     mmproj: str | None = None
     """The tower of a GGUF file; then there is one model."""
     prompt_lookup: int = 0
@@ -44,9 +46,10 @@ class Grid:
         if self.mmproj is not None and len(self.models) != 1:
             raise SettingError("--mmproj is the tower of one GGUF file; give one --model with it")
         axes = (self.models, self.engines, self.threads, self.image_sizes, self.images)
+        texts = (self.prompt_tokens, self.answer_tokens, self.reductions)
         out = []
         for model, engine, threads, size, images in itertools.product(*axes):
-            for prompt, answer in itertools.product(self.prompt_tokens, self.answer_tokens):
+            for prompt, answer, reduction in itertools.product(*texts):
                 # Without pictures their size says nothing: one case, not one per size.
                 width, height = size if images else (0, 0)
                 case = Case(
@@ -60,6 +63,7 @@ class Grid:
                     answer_tokens=answer,
                     mmproj=self.mmproj,
                     prompt_lookup=self.prompt_lookup,
+                    reduction=reduction if images else None,
                 )
                 _check(case)
                 if case not in out:
@@ -121,6 +125,7 @@ def question(tokens: int, seed: int, count: Callable[[str], int]) -> str:
 
 
 def _check(case: Case) -> None:
+    reduction_of(case.reduction)
     ranges = {
         "threads": (case.threads if case.threads is not None else 1, 1, 1024),
         "images": (case.images, 0, 64),

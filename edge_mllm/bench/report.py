@@ -96,6 +96,7 @@ def caption(result: Result) -> str:
 def _cells(result: Result, run: Run) -> dict[str, str]:
     case, summary = run.case, run.summary()
     picture = f"{case.images}x {case.image_width}x{case.image_height}" if case.images else "none"
+    picture += f" {case.reduction}" if case.reduction else ""
     cells = {
         "model": run.model.name,
         "engine": run.engine,

@@ -44,6 +44,8 @@ class Case:
     """The tower that goes with a GGUF file."""
     prompt_lookup: int = 0
     """Most tokens guessed at a time, see :mod:`edge_mllm.prompt_lookup`; 0 is off."""
+    reduction: str | None = None
+    """Which visual tokens go on to the decoder; None: all."""
 
 
 @dataclass(frozen=True, kw_only=True)

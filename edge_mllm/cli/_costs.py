@@ -18,6 +18,8 @@ def cost_line(answer: Answer) -> str:
         limits = sorted({str(image.reduced_by) for image in answer.images if image.reduced_by is not None})
         coarser = f", coarser for {' and '.join(limits)}" if limits else ""
         counts += f" + {usage.image_tokens} image tokens ({tiles} {'tile' if tiles == 1 else 'tiles'}{coarser})"
+        if answer.reduction is not None:
+            counts += f" of {answer.reduction.tokens_before} by {answer.reduction.asked}"
     else:
         counts += " tokens"
     if usage.reused_tokens:

@@ -108,6 +108,16 @@ MaxTtftOption = Annotated[
         rich_help_panel=_LIMITS,
     ),
 ]
+ReductionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-reduction",
+        metavar="METHOD[:RATIO]",
+        help="Fewer visual tokens for the decoder: uniform, random, pool, diverse or query with the share to keep "
+        "(1/2), blank or duplicates to leave out tiles. Reading text suffers first.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 CacheDirOption = Annotated[
     Path | None,
     typer.Option(

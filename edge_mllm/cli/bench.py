@@ -29,6 +29,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="The result file on stand
 CsvFlag = Annotated[bool, typer.Option("--csv", help="One line per run on standard output.")]
 MdFlag = Annotated[bool, typer.Option("--md", help="Markdown tables on standard output.")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Where the time went, as .png or .svg.")]
+Reductions = Annotated[
+    list[str] | None, typer.Option(metavar="METHOD[:RATIO]", help="As for run, or none; may be repeated.")
+]
 OutFile = Annotated[Path | None, typer.Option("-o", "--out", help="Write the result file there.")]
 
 
@@ -48,6 +51,7 @@ def bench(
     images: Annotated[list[str] | None, typer.Option(help="Pictures per question; 0 for text alone. [1]")] = None,
     prompt_tokens: Annotated[list[str] | None, typer.Option(help="Length of the question. [16]")] = None,
     answer_tokens: Annotated[list[str] | None, typer.Option(help="Length of the answer. [64]")] = None,
+    image_reduction: Reductions = None,
     mmproj: Annotated[str | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file.")] = None,
     prompt_lookup: Annotated[int, typer.Option(metavar="N", min=0, help="As for run --prompt-lookup.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
@@ -81,6 +85,7 @@ def bench(
         prompt_tokens=_numbers("--prompt-tokens", prompt_tokens) or (16,),
         answer_tokens=_numbers("--answer-tokens", answer_tokens) or (64,),
         prompt_lookup=prompt_lookup,
+        reductions=[None if text == "none" else text for text in _items(image_reduction)] or (None,),
     )
     plan = Plan(warmup=warmup, repeat=repeat, loads=loads)
     if compare:

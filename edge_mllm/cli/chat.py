@@ -42,6 +42,7 @@ def chat(
     max_image_tokens: options.MaxImageTokensOption = None,
     max_memory: options.MaxMemoryOption = None,
     max_ttft: options.MaxTtftOption = None,
+    image_reduction: options.ReductionOption = None,
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     chat_file: options.ChatFileOption = None,
@@ -53,19 +54,19 @@ def chat(
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
     from edge_mllm import SamplingOptions, load
-    from edge_mllm.budget import ImageBudget
+    from edge_mllm.budget import image_budget
     from edge_mllm.request import Request
 
     sampling = SamplingOptions(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
     request = Request(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
-        budget=ImageBudget(detail=detail.value, max_image_tokens=max_image_tokens),
+        budget=image_budget(detail.value, max_image_tokens, image_reduction),
         limits=options.read_limits(max_memory, max_ttft),
         json_schema=options.read_schema(json_schema),
         prompt_lookup=prompt_lookup,
     )
-    loading = load(
+    with load(
         model,
         engine=engine,
         threads=threads,
@@ -76,8 +77,7 @@ def chat(
         precision=precision,
         mmproj=mmproj,
         vision_engine=vision_engine.value,
-    )
-    with loading as loaded:
+    ) as loaded:
         conversation = _begin(loaded, chat_file, system)
         try:
             _talk(conversation, list(image or ()), request, _preparing(loaded, request))
@@ -92,7 +92,12 @@ def _preparing(model: Model, request: Request) -> Callable[[list[Path]], None]:
     def prepare(pictures: list[Path]) -> None:
         budget = request.budget
         if not request.limits.given:  # with limits, how finely they may be tiled depends on the question
-            model.prepare(*pictures, detail=budget.detail, max_image_tokens=budget.max_image_tokens)
+            model.prepare(
+                *pictures,
+                detail=budget.detail,
+                max_image_tokens=budget.max_image_tokens,
+                reduction=budget.reduction,
+            )
 
     return prepare
 

@@ -45,6 +45,7 @@ def run(
     max_image_tokens: options.MaxImageTokensOption = None,
     max_memory: options.MaxMemoryOption = None,
     max_ttft: options.MaxTtftOption = None,
+    image_reduction: options.ReductionOption = None,
     cache_dir: options.CacheDirOption = None,
     low_memory: options.LowMemoryOption = False,
     json_schema: options.JsonSchemaOption = None,
@@ -66,19 +67,18 @@ def run(
     tuned = _tuned(model, engine, threads, precision)
     chosen: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "mmproj": mmproj, **tuned}
     files: dict[str, Any] = {"vision_engine": vision_engine.value, "cache_dir": cache_dir, "low_memory": low_memory}
+    cut: dict[str, Any] = {"detail": detail.value, "max_image_tokens": max_image_tokens, "reduction": image_reduction}
+    texts: dict[str, Any] = {"stop": stop or (), "system": system, "json_schema": schema}
     with load(model, n_ctx=n_ctx, kv_type=options.kv_type_of(kv_type), **chosen, **files) as loaded:
         pieces = loaded.stream(
             prompt,
             list(image or ()),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
-            stop=stop or (),
-            system=system,
-            detail=detail.value,
-            max_image_tokens=max_image_tokens,
+            **texts,
+            **cut,
             max_memory=limits.max_memory,
             max_ttft=limits.max_ttft_s,
-            json_schema=schema,
             prompt_lookup=prompt_lookup,
         )
         _show(pieces, as_json, tuned)

@@ -2,7 +2,8 @@
 
 With M-RoPE a text token has the same number on all three axes (time, height, width), and a picture's tokens share the
 time, count rows and columns on the other two, and push what follows by the longer side of the grid only (Wang et al.,
-arXiv 2409.12191, section 2.1). So positions are not cells, and cutting the cache back needs both.
+arXiv 2409.12191, section 2.1). So positions are not cells, and cutting the cache back needs both. A picture of which
+only some tokens are there gives them, and what follows, the positions they have in the whole picture.
 """
 
 from __future__ import annotations
@@ -79,16 +80,20 @@ class PositionTrack:
         if self.axes == 1 or isinstance(segment, Tokens):
             line = np.arange(start, start + count, dtype=np.int64)
             return Placed(np.broadcast_to(line, (self.axes, count)), line + 1)
-        rows, columns = _grid(segment, count)
-        row, column = np.divmod(np.arange(count, dtype=np.int64), columns)
+        rows, columns, places = _grid(segment, count)
+        row, column = np.divmod(places, columns)
         positions = np.stack([np.full(count, start, np.int64), start + row, start + column])
         return Placed(positions, np.full(count, start + max(rows, columns), np.int64))
 
 
-def _grid(segment: Visual, count: int) -> tuple[int, int]:
-    if segment.grid is None or segment.grid[0] * segment.grid[1] != count:
+def _grid(segment: Visual, count: int) -> tuple[int, int, IntArray]:
+    """Rows, columns, and the place of each token in them."""
+    rows, columns = segment.grid or (0, 0)
+    places = np.arange(rows * columns, dtype=np.int64) if segment.kept is None else segment.kept
+    ordered = len(places) == count and (np.diff(places) > 0).all()
+    if not ordered or (count and not 0 <= places[0] <= places[-1] < rows * columns):
         raise EngineError(f"a picture of {count} visual tokens needs its grid for this model, got {segment.grid}")
-    return segment.grid
+    return rows, columns, places
 
 
 def segment_length(segment: Segment) -> int:

@@ -24,11 +24,13 @@ class Tokens:
 class Visual:
     """One picture's visual tokens: embeddings float32 [n, n_embd] and their position scheme.
 
-    ``grid`` is (rows, columns) of visual tokens for 2-D position schemes, None where positions run on like text.
+    ``grid`` is (rows, columns) of visual tokens for 2-D position schemes, None where positions run on like text. Where
+    only some of the grid's tokens are there, ``kept`` int64 [n] names their places in it, in order.
     """
 
     embeddings: FloatArray
     grid: tuple[int, int] | None = None
+    kept: IntArray | None = None
 
 
 Segment = Tokens | Visual

@@ -19,6 +19,7 @@ from edge_mllm.pair.template import PictureTemplate
 from edge_mllm.pair.vocabulary import LlamaVocabulary
 from edge_mllm.pictures import ConversationPicture, PictureCheck
 from edge_mllm.prompt import PromptIds, Slot, check_messages
+from edge_mllm.reduction.areas import TokenArea
 from edge_mllm.sampling import LogitsProcessor
 from edge_mllm.timings import ImageUsage, Stopwatch
 from edge_mllm.vision import Encoded, Progress
@@ -39,14 +40,21 @@ class PairPicture(ConversationPicture):
 
     @property
     def tokens(self) -> int:
-        """Visual tokens."""
+        """Visual tokens that the tower gives."""
         return self.layout.tokens
 
     @property
+    def areas(self) -> list[TokenArea]:
+        """Each run of visual tokens; libmtmd tells their rows and columns only where positions have two axes."""
+        grids = [(run.grid or (1, run.count), run.grid is not None) for run in self.layout.runs]
+        return [TokenArea(rows=rows, cols=cols, gridded=known) for (rows, cols), known in grids]
+
+    @property
     def usage(self) -> ImageUsage:
-        """Size, tiles and tokens; what libmtmd encodes in one piece counts as a tile."""
+        """Size, tiles and tokens that the decoder gets; what libmtmd encodes in one piece counts as a tile."""
         tiles = len(self.layout.runs)
-        return ImageUsage(width=self._width, height=self._height, tiles=tiles, tokens=self.tokens, source=self.source)
+        size = {"width": self._width, "height": self._height}
+        return ImageUsage(**size, tiles=tiles, tokens=self.prompt_tokens, source=self.source)
 
     @property
     def token_grid(self) -> tuple[int, int] | None:
@@ -127,7 +135,7 @@ class PairReader:
         Raises:
             ImageError: A picture cannot be read.
             PromptError: There is no tower, or the pictures need more tokens than allowed.
-            SettingError: Low detail is asked for.
+            SettingError: Low detail is asked for, or tiles are to be left out.
         """
         if not pictures:
             return []
@@ -137,6 +145,11 @@ class PairReader:
             raise SettingError(
                 "libmtmd cuts pictures as the model does; --detail low needs a bundle (edge-mllm export)"
             )
+        if budget.reduction is not None and budget.reduction.on_pixels:
+            raise SettingError(
+                f"libmtmd cuts pictures itself, so image reduction '{budget.reduction.text}' cannot leave out tiles; "
+                "it needs a bundle (edge-mllm export)"
+            )
         decoded = [load_rgb(picture) for picture in pictures]
         found = [PairPicture(rgb, self._tower.layout(rgb)) for rgb in decoded]
         needed = sum(picture.tokens for picture in found)
@@ -145,7 +158,13 @@ class PairReader:
                 f"the pictures need {needed} visual tokens, max_image_tokens allows {budget.max_image_tokens}; libmtmd "
                 "cannot tile them more coarsely: make the pictures smaller, or export a bundle"
             )
+        for picture in found:
+            picture.reduce(budget.reduction)
         return found
+
+    def text_ids(self, text: str) -> IntArray:
+        """Token ids int64 [n] of a text by itself."""
+        return self.tokenizer.encode(text)
 
     def prompt(self, messages: Sequence[Message], pictures: Sequence[ConversationPicture]) -> PromptIds:
         """Render, tokenise what lies between pictures, and put their marks and visual tokens where they go."""

@@ -59,6 +59,8 @@ class TilePlan:
     """Rows and columns of visual tokens, where the tower takes the whole picture at any size."""
     stitch: Stitch | None = None
     """The tiles' tokens are put together, see :mod:`edge_mllm.stitching`."""
+    skipped: tuple[int, ...] = ()
+    """Numbers of crops that are left out, in order, see :mod:`edge_mllm.reduction.tiles`."""
 
     @property
     def has_global(self) -> bool:
@@ -68,7 +70,14 @@ class TilePlan:
     @property
     def count(self) -> int:
         """Number of tiles, the global one included."""
-        return len(self.crops) + int(self.has_global)
+        return len(self.crops) + int(self.has_global) - len(self.skipped)
+
+    @property
+    def places(self) -> list[int]:
+        """Which of all tiles, the global one where it comes, are not skipped."""
+        first = int(self.has_global and self.global_first)
+        gone = {first + crop for crop in self.skipped}
+        return [place for place in range(len(self.crops) + int(self.has_global)) if place not in gone]
 
     def tokens(self, tokens_per_tile: int) -> int:
         """Visual tokens of the picture."""

@@ -89,3 +89,22 @@ def test_mrope_needs_the_grid():
 def test_bad_segments_are_refused(segment, message):
     with pytest.raises(EngineError, match=message):
         check_segments([segment], 8, 100)
+
+
+def test_some_tokens_of_a_picture_keep_their_positions():
+    whole, part = PositionTrack(MROPE), PositionTrack(MROPE)
+    kept = np.array([1, 2, 5, 11], np.int64)
+    some = Visual(np.zeros((4, 8), np.float32), (3, 4), kept)
+    _, picture, after = whole.place([tokens(2), visual(3, 4), tokens(2)])
+    ours = part.place([tokens(2), some, tokens(2)])
+    np.testing.assert_array_equal(ours[1].positions, picture.positions[:, kept])
+    np.testing.assert_array_equal(ours[1].after, picture.after[kept])
+    np.testing.assert_array_equal(ours[2].positions, after.positions)
+    plain = PositionTrack(PLAIN).place([tokens(2), some, tokens(1)])
+    assert [each.positions[0].tolist() for each in plain] == [[0, 1], [2, 3, 4, 5], [6]]
+
+
+@pytest.mark.parametrize("kept", [[1, 0, 2], [0, 1, 1], [-1, 0, 1], [0, 1, 12], [0, 1]])
+def test_places_outside_the_grid_are_refused(kept):
+    with pytest.raises(EngineError, match="needs its grid"):
+        PositionTrack(MROPE).place([Visual(np.zeros((3, 8), np.float32), (3, 4), np.array(kept, np.int64))])
