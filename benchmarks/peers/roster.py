@@ -17,6 +17,8 @@ class Entry:
     """A key of ENVIRONMENTS; None is the project's own."""
     families: tuple[str, ...] | None = None
     """Families it takes; None: all."""
+    others: str = ""
+    """Why it does not take other families."""
     memory: float = 0.7
     """What it takes to start, in sizes of the checkpoint in 16 bits; with too little free it is left out."""
 
@@ -39,13 +41,19 @@ ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Name -> arguments of one ``pip install`` after the other."""
 
+_INTEL = ("idefics3", "llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "gemma3")
+_INTEL_OTHERS = (
+    "optimum-intel 2.2 has no model of this type; InternVL it takes in the original layout alone, which runs the "
+    "checkpoint's own code"
+)
+
 ENTRIES = (
     Entry("edge-mllm gguf", "peer_edge_mllm.py", "gguf"),
     Entry("edge-mllm onnx", "peer_edge_mllm.py", "onnx"),
     Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=("idefics3", "qwen2_vl", "internvl")),
     Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=("idefics3", "qwen2_vl", "internvl")),
-    Entry("openvino w8", "peer_openvino.py", "w8", "openvino", memory=1.2),
-    Entry("openvino w8a8", "peer_openvino.py", "w8a8", "openvino", memory=1.2),
+    Entry("openvino w8", "peer_openvino.py", "w8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),
+    Entry("openvino w8a8", "peer_openvino.py", "w8a8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),
     Entry("ort-genai int4", "peer_ort_genai.py", "int4"),
     Entry("torch bf16", "peer_transformers.py", "bf16", memory=1.3),
     Entry("torch int8", "peer_transformers.py", "int8", memory=3.2),

@@ -163,7 +163,7 @@ def _start(
     running = {}
     for entry in entries:
         if entry.families is not None and family not in entry.families:
-            could_not[entry.name] = f"does not take the family {family}"
+            could_not[entry.name] = f"does not take the family {family}{entry.others and f': {entry.others}'}"
             continue
         needed, free = entry.memory * weights, available_bytes()
         if needed > free:
