@@ -61,7 +61,7 @@ def timed(decoder: Decoder, *groups: list[Segment]) -> dict[str, float]:
 def ways(bundle: OpenBundle, engine: Any, threads: int) -> dict[str, Way]:
     """Everything that is measured on one engine."""
     picture, question = prompt(bundle)
-    words = [Tokens(np.arange(sum(len(getattr(part, "ids", ())) or VISUAL for part in picture)))]
+    words: list[Segment] = [Tokens(np.arange(BEFORE + TILES * (VISUAL + MARKERS)) % bundle.spec.decoder.n_vocab)]
     found: dict[str, Way] = {}
     for chunk in CHUNKS:
         decoder = open_decoder(bundle, engine, DecoderSettings(threads=threads, chunk=chunk))
