@@ -21,6 +21,7 @@ from edge_mllm.decoders.protocol import FloatArray
 
 _LONGEST, _SHORTEST = 3, 2
 """Tokens that must have occurred before for a guess; after one alone most guesses are wrong."""
+_LONGEST_REST = 32
 
 
 class Lookup:
@@ -65,7 +66,10 @@ class GuessingSteps:
         self._lookup, self._length = Lookup(said), most
         self._open: deque[tuple[int, FloatArray]] = deque()
         """Guessed tokens that are in the cache and not yet chosen, each with the logits after it."""
-        self._in_a_row = 0
+        self._tried = self._in_a_row = 0
+        """Tokens of the last guess, and how many of them were right."""
+        self._rest = self._resting = 0
+        """Tokens without guesses after a bad one, and those of them that are left."""
         self.guessed = self.right = 0
         """Tokens that were guessed, and those of them that were chosen."""
 
@@ -84,14 +88,27 @@ class GuessingSteps:
 
     def _compute(self, token: int) -> FloatArray:
         """Run the decoder over a token and what may follow it."""
-        if self.guessed:  # longer after success, shorter after failure
-            self._length = min(self._most, max(_SHORTEST, 2 * self._in_a_row))
+        self._judge()
+        if self._resting:
+            self._resting -= 1
+            return self._cells.step(self._ticket, token)
         guess = self._lookup.guess(min(self._length, self._cells.room - 1))
         if not guess:
             return self._cells.step(self._ticket, token)
         logits = self._cells.extend(self._ticket, [token, *guess])
         self.guessed += len(guess)
-        self._in_a_row = 0
+        self._tried, self._in_a_row = len(guess), 0
         self._open.extend(zip(guess, logits[1:], strict=True))
         first: FloatArray = logits[0]
         return first
+
+    def _judge(self) -> None:
+        """Longer guesses after a good one; after bad ones shorter and ever rarer, since a wrong guess costs time."""
+        if not self._tried:
+            return
+        self._length = min(self._most, max(_SHORTEST, 2 * self._in_a_row))
+        if 2 * self._in_a_row >= self._tried:
+            self._rest = 0
+        else:
+            self._rest = min(_LONGEST_REST, max(1, 2 * self._rest))
+        self._resting, self._tried = self._rest, 0

@@ -57,8 +57,9 @@ class CountingDecoder:
         del self.cells[count:]
 
 
-def steps(said, most=4):
+def steps(said, most=4, n_ctx=40):
     decoder = CountingDecoder()
+    decoder.n_ctx = n_ctx
     cells = CellCache(decoder)
     ticket, _ = cells.begin([*said, 0], None)
     cells.extend(ticket, said)
@@ -89,6 +90,17 @@ def test_wrong_guesses_are_cut_off():
     assert guessing.right < guessing.guessed
     assert list(cells.keys) == decoder.cells
     assert decoder.cells[:11] == [1, 2, 5, 6, 7, 1, 2, 3, 4, 5, 6]
+
+
+def test_bad_guesses_become_rare():
+    """Every pair of tokens was said before; what followed is no help, because the answer is drawn by lot."""
+    draw = np.random.default_rng(0)
+    decoder, _, guessing = steps(draw.integers(0, 10, 400).tolist(), n_ctx=1000)
+    for token in draw.integers(0, 10, 300).tolist():
+        guessing(token)
+    tried = sum(run > 1 for run in decoder.runs)
+    assert 5 < tried < 60
+    assert guessing.right < guessing.guessed / 4
 
 
 def test_guesses_stay_inside_the_context():
