@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from edge_mllm.bundle import BundleSpec, Engine
-from edge_mllm.bundle_files import OpenBundle, open_bundle
+from edge_mllm.bundle_files import DECODER_PARTS, OpenBundle, open_bundle
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import Decoder
 from edge_mllm.decoders.select import cache_binding, choose_engine, engine_binding, open_decoder
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.encoder import PictureEncoder, Tower
 from edge_mllm.errors import ModelNotFoundError, SettingError
+from edge_mllm.limits import megabytes
 from edge_mllm.pair.files import is_gguf
 from edge_mllm.published.directory import PublishedDirectory, is_published, open_directory
 from edge_mllm.reader import BundleReader, Reader
@@ -61,6 +62,8 @@ class Opening:
     """The library that runs a bundle's tower."""
     tile_batch: int = 1
     """Tiles of a picture that a bundle's tower takes at once."""
+    max_memory: int | None = None
+    """Refuse, before it is loaded, a bundle's decoder that has more bytes by itself."""
 
 
 def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:
@@ -103,9 +106,19 @@ def open_components(opening: Opening) -> Components:
     engine = choose_engine(files, opening.engine)
     if isinstance(files, PublishedDirectory):
         return _published_components(files, opening)
+    _check_room(files, engine, opening.max_memory)
     if opening.check_hashes:
         files.check_hashes(engine)
     return bundle_components(files, engine, opening)
+
+
+def _check_room(bundle: OpenBundle, engine: Engine, limit: int | None) -> None:
+    """The decoder's weights alone must fit; the embedding table does not count, because it stays on disk."""
+    names = [name for name in DECODER_PARTS[engine] if name != "embeddings" and name in bundle.spec.parts]
+    needed = sum(bundle.spec.parts[name].bytes for name in names)
+    if limit is not None and needed > limit:
+        reason = f"the decoder of '{bundle.spec.name}' alone takes {megabytes(needed)}"
+        raise SettingError(f"{reason}, max_memory allows {megabytes(limit)}; allow more or take a smaller model")
 
 
 def _published_components(directory: PublishedDirectory, opening: Opening) -> Components:

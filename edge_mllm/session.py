@@ -54,6 +54,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     chunk: int | None = None,
     vision_engine: TowerEngine = "ort",
     tile_batch: int = 1,
+    max_memory: int | None = None,
 ) -> Model:
     """Load a model.
 
@@ -73,6 +74,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         chunk: Prompt tokens computed at once; None is 512. 4-bit kernels give slightly different logits for others.
         vision_engine: What runs a bundle's tower, see :mod:`edge_mllm.tower_session`.
         tile_batch: Tiles that a bundle's tower takes at once, see :class:`edge_mllm.vision.VisionTower`.
+        max_memory: Refuse a bundle whose decoder alone has more bytes, before loading it; see :meth:`Model.generate`.
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -95,6 +97,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         mmproj=None if mmproj is None else Path(mmproj),
         vision_engine=vision_engine,
         tile_batch=tile_batch,
+        max_memory=max_memory,
     )
     return Model(open_components(opening), threads=settings.threads, load_s=time.perf_counter() - start)
 

@@ -77,6 +77,7 @@ def chat(
         precision=precision,
         mmproj=mmproj,
         vision_engine=vision_engine.value,
+        max_memory=request.limits.max_memory,
     ) as loaded:
         conversation = _begin(loaded, chat_file, system)
         try:

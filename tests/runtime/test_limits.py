@@ -233,3 +233,12 @@ def test_plans_of_older_callers_have_every_field(model):
     assert isinstance(plan, AnswerPlan)
     assert plan.ttft_s is None
     assert plan.rates is None
+
+
+@pytest.mark.parametrize("engine", ["onnx", "gguf"])
+def test_decoders_that_cannot_fit_are_not_loaded(engine, monkeypatch):
+    from edge_mllm import components
+
+    monkeypatch.setattr(components, "open_decoder", lambda *args, **kwargs: pytest.fail("it was loaded"))
+    with pytest.raises(SettingError, match="alone takes 2 MB, max_memory allows 1 MB"):
+        edge_mllm.load(engine=engine, max_memory=1_000_000)
