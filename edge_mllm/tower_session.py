@@ -83,7 +83,7 @@ def _open_ort(path: Path, threads: int | None) -> Any:
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     # A pattern is one block for all activations, in which nothing lies where something else has been: 45 to 100 MB more
-    # for a tower of 512 px tiles, and no faster (benchmarks/results/tower_memory.json).
+    # for a tower of 512 px tiles (benchmarks/results/tower_memory.json).
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
