@@ -86,18 +86,15 @@ def load(  # noqa: PLR0913  (every option by its own name)
     start = time.perf_counter()
     settings = _settings(threads, chunk, n_ctx=n_ctx, kv_type=kv_type, flash_attention=flash_attention)
     cache = VisionCache(max_bytes=cache_bytes, store=None if cache_dir is None else EmbeddingStore(Path(cache_dir)))
+    chosen: dict[str, Any] = {"engine": engine, "precision": precision, "low_memory": low_memory}
+    chosen |= {"check_hashes": check_hashes, "max_memory": max_memory, "vision_engine": vision_engine}
     opening = Opening(
         path=starter_bundle() if path is None else Path(path),
         settings=settings,
         cache=cache,
-        engine=engine,
-        check_hashes=check_hashes,
-        low_memory=low_memory,
-        precision=precision,
         mmproj=None if mmproj is None else Path(mmproj),
-        vision_engine=vision_engine,
         tile_batch=tile_batch,
-        max_memory=max_memory,
+        **chosen,
     )
     return Model(open_components(opening), threads=settings.threads, load_s=time.perf_counter() - start)
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -66,16 +66,15 @@ def chat(
         json_schema=options.read_schema(json_schema),
         prompt_lookup=prompt_lookup,
     )
+    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir}
     with load(
         model,
         engine=engine,
         threads=threads,
         n_ctx=n_ctx,
         kv_type=options.kv_type_of(kv_type),
-        cache_dir=cache_dir,
         low_memory=low_memory,
-        precision=precision,
-        mmproj=mmproj,
+        **files,
         vision_engine=vision_engine.value,
         max_memory=request.limits.max_memory,
     ) as loaded:

@@ -69,6 +69,7 @@ def run(
     files: dict[str, Any] = {"vision_engine": vision_engine.value, "cache_dir": cache_dir, "low_memory": low_memory}
     cut: dict[str, Any] = {"detail": detail.value, "max_image_tokens": max_image_tokens, "reduction": image_reduction}
     texts: dict[str, Any] = {"stop": stop or (), "system": system, "json_schema": schema}
+    cut |= {"max_memory": limits.max_memory, "max_ttft": limits.max_ttft_s}
     files |= {"n_ctx": n_ctx, "kv_type": options.kv_type_of(kv_type), "max_memory": limits.max_memory}
     with load(model, **chosen, **files) as loaded:
         pieces = loaded.stream(
@@ -78,8 +79,6 @@ def run(
             sampling=sampling,
             **texts,
             **cut,
-            max_memory=limits.max_memory,
-            max_ttft=limits.max_ttft_s,
             prompt_lookup=prompt_lookup,
         )
         _show(pieces, as_json, tuned)
