@@ -31,7 +31,7 @@ def make_tiny_internvl(
         tile: Tile edge in pixels; a multiple of twice the patch.
         patch: Patch edge in pixels.
         max_patches: Most tiles, the thumbnail not counted.
-        decoder: "qwen2" or "qwen3".
+        decoder: "qwen2", "qwen3" or "llama".
         depth: Layers of the tower.
         **text: Overrides of text_config.
     """
@@ -154,7 +154,7 @@ def _chat_config(native: Path, template: str) -> dict[str, Any]:
     given = json.loads((native / "config.json").read_text(encoding="utf-8"))
     vision, text = given["vision_config"], given["text_config"]
     tile, patch = vision["image_size"][0], vision["patch_size"][0]
-    names = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+    names = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
     kept = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")
     return {
         "architectures": ["InternVLChatModel"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_SMALL = re.compile(r"[^/]+\.(json|jinja)|merges\.txt|README\.md|LICEN[SC]E[^/]*")
+_SMALL = re.compile(r"[^/]+\.(json|jinja)|merges\.txt|tokenizer\.model|README\.md|LICEN[SC]E[^/]*")
 _WEIGHTS = re.compile(r"(model|adapter_model)(-\d+-of-\d+)?\.safetensors")
 _PICKLES = re.compile(r"[^/]+\.(bin|pt|pth|ckpt)")
 _MAIN_FILES = ("config.json", "adapter_config.json")

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm_export import internlm2
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
+from edge_mllm_export.sentencepiece_tokenizer import convert_sentencepiece
 from edge_mllm_export.shard_writer import ShardWriter
 from edge_mllm_export.tensor_store import read_inventory, read_tensor
 
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
     import torch
 
 MODEL_TYPE = "internvl_chat"
-_LANGUAGE_MODELS = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
+_LANGUAGE_MODELS = {
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "LlamaForCausalLM": "llama",
+    internlm2.ARCHITECTURE: "llama",
+}
+_LANGUAGE = "language_model."
+_PLAIN_SENTENCEPIECE = ("InternLM2Tokenizer", "InternLM2TokenizerFast")
+"""Tokenizer classes that add nothing to SentencePiece but the begin token, so that none of their code is needed."""
 _IMAGE, _CONTEXT = "<image>", "<IMG_CONTEXT>"
 
 _VISION_FIELDS = (
@@ -90,7 +100,7 @@ def rewrite_internvl_chat(source: Path, config: dict[str, Any], out: Path) -> Pa
             shutil.copyfile(source / name, out / name)
     with ShardWriter(out) as writer:
         for stored, info in read_inventory(source, MODEL_TYPE).items():
-            for name, tensor in native_tensors(stored, read_tensor(info)):
+            for name, tensor in native_tensors(stored, read_tensor(info), config["llm_config"]):
                 writer.add(name, tensor)
     return out
 
@@ -117,7 +127,11 @@ def native_config(source: Path, config: dict[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": tied,
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "default",
-        "text_config": {**_plain(text), "model_type": _LANGUAGE_MODELS[architecture], "tie_word_embeddings": tied},
+        "text_config": {
+            **_plain(file, text),
+            "model_type": _LANGUAGE_MODELS[architecture],
+            "tie_word_embeddings": tied,
+        },
         "vision_config": {
             "model_type": "internvl_vision",
             **{name: vision[name] for name in _VISION_FIELDS if name in vision},
@@ -136,18 +150,31 @@ def _section(file: Path, config: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _plain(text: dict[str, Any]) -> dict[str, Any]:
+def _plain(file: Path, text: dict[str, Any]) -> dict[str, Any]:
     """Those fields that the language model's class knows; the original lists every default of its time."""
     from transformers import AutoConfig
 
-    known = AutoConfig.for_model(_LANGUAGE_MODELS[text["architectures"][0]]).to_dict()
+    architecture = text["architectures"][0]
+    known = AutoConfig.for_model(_LANGUAGE_MODELS[architecture]).to_dict()
     known.pop("rope_parameters", None)
+    if architecture == internlm2.ARCHITECTURE:
+        text = internlm2.llama_config(file, text)
     fields = {key: value for key, value in text.items() if key in {*known, "rope_theta", "rope_scaling", "head_dim"}}
     return {key: value for key, value in fields.items() if not key.startswith("_") and key != "architectures"}
 
 
-def native_tensors(stored: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """Native names and values of one stored tensor; the vision tower's ``qkv`` becomes three."""
+def native_tensors(stored: str, tensor: torch.Tensor, text: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Native names and values of one stored tensor; query, key and value in one matrix become three.
+
+    Args:
+        stored: Name in the original layout.
+        tensor: Its values.
+        text: The language model's section of the original config.json.
+    """
+    if text["architectures"][0] == internlm2.ARCHITECTURE and stored.startswith(_LANGUAGE):
+        for name, values in internlm2.llama_tensors(stored.removeprefix(_LANGUAGE), tensor, text):
+            yield native_name(_LANGUAGE + name), values
+        return
     name = native_name(stored)
     if ".attention.qkv." not in name:
         yield name, tensor
@@ -218,14 +245,28 @@ def _write_tokenizer(source: Path, out: Path, n_vocab: int) -> Any:
 
     settings = source / "tokenizer_config.json"
     given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    if "auto_map" in given or not any((source / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if any((source / name).is_file() for name in ("tokenizer.json", "vocab.json")) and "auto_map" not in given:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer.save_pretrained(out)
+    elif (source / "tokenizer.model").is_file() and given.get("tokenizer_class") in _PLAIN_SENTENCEPIECE:
+        _write_sentencepiece(source / "tokenizer.model", given, out)
+        tokenizer = AutoTokenizer.from_pretrained(out)
+    else:
         raise CheckpointError(settings, "auto_map", "asks for a tokenizer class with code of its own, which is not run")
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     for marker in ("<img>", "</img>", _CONTEXT):
         if not 0 <= tokenizer.get_vocab().get(marker, -1) < n_vocab:
             raise CheckpointError(source / "tokenizer_config.json", "added_tokens", f"the token {marker} is missing")
-    tokenizer.save_pretrained(out)
     return tokenizer
+
+
+def _write_sentencepiece(model: Path, given: dict[str, Any], out: Path) -> None:
+    """tokenizer.json and its settings from a SentencePiece model, whose own class in Python is not run."""
+    (out / "tokenizer.json").write_text(
+        json.dumps(convert_sentencepiece(model, given), ensure_ascii=False), encoding="utf-8"
+    )
+    dropped = ("auto_map", "chat_template", "tokenizer_class", "add_bos_token", "add_eos_token", "sp_model_kwargs")
+    settings = {key: value for key, value in given.items() if key not in dropped}
+    _write_json(out / "tokenizer_config.json", {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

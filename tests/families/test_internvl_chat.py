@@ -86,7 +86,7 @@ def test_mmproj_is_that_of_llama_cpps_converter(
         ({"template": "phi3-chat"}, CheckpointError, "template.*phi3-chat"),
         ({"ps_version": "v1"}, CheckpointError, "ps_version"),
         ({"vision_config": None}, CheckpointError, "vision_config"),
-        ({"llm_config": {"architectures": ["InternLM2ForCausalLM"]}}, UnsupportedArchitectureError, "InternLM2"),
+        ({"llm_config": {"architectures": ["OtherForCausalLM"]}}, UnsupportedArchitectureError, "OtherFor"),
     ],
 )
 def test_what_cannot_be_rewritten_is_named(

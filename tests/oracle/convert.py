@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="llama.cpp's folder")
     parser.add_argument("jobs", type=json.loads, help="JSON list of the converter's argument lists")
     parser.add_argument("--pre", help="pre-tokeniser type instead of the hash look-up")
+    parser.add_argument("--no-vocabulary", action="store_true", help="leave out what needs the sentencepiece package")
     known = parser.parse_args()
     script = known.source / "convert_hf_to_gguf.py"
     sys.path[:0] = [str(known.source), str(known.source / "gguf-py")]
@@ -33,6 +34,10 @@ def main() -> None:
         from conversion.base import TextModel
 
         TextModel.get_vocab_base_pre = lambda _self, _tokenizer: known.pre
+    if known.no_vocabulary:
+        from conversion.internlm import InternLM2Model
+
+        InternLM2Model.set_vocab = lambda model: model.gguf_writer.add_tokenizer_model("none")
     for job in known.jobs:
         sys.argv = [str(script), *job]
         runpy.run_path(str(script), run_name="__main__")

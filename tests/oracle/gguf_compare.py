@@ -16,17 +16,26 @@ DESCRIPTIVE = ("general.name", "general.basename", "general.finetune", "general.
 """Keys that describe a file and do not change what it computes."""
 
 
-def convert(source: Path, model: Path, out: Path, *options: str, pre: str | None = None) -> Path:
+def convert(
+    source: Path, model: Path, out: Path, *options: str, pre: str | None = None, vocabulary: bool = True
+) -> Path:
     """llama.cpp's own conversion of a checkpoint directory."""
-    convert_all(source, [(model, out, options)], pre=pre)
+    convert_all(source, [(model, out, options)], pre=pre, vocabulary=vocabulary)
     return out
 
 
-def convert_all(source: Path, jobs: list[tuple[Path, Path, tuple[str, ...]]], *, pre: str | None = None) -> None:
+def convert_all(
+    source: Path,
+    jobs: list[tuple[Path, Path, tuple[str, ...]]],
+    *,
+    pre: str | None = None,
+    vocabulary: bool = True,
+) -> None:
     """Several conversions in one process: (checkpoint directory, file to write, options)."""
     script = Path(__file__).with_name("convert.py")
     lists = json.dumps([[*options, "--outfile", str(out), str(model)] for model, out, options in jobs])
     command = [sys.executable, str(script), str(source), lists, *(["--pre", pre] if pre else [])]
+    command += [] if vocabulary else ["--no-vocabulary"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and all(out.is_file() for _, out, _ in jobs), done.stderr[-2000:]
 

@@ -236,6 +236,7 @@ FAMILY = Family(
         "OpenGVLab/InternVL3_5-1B-HF",
         "OpenGVLab/InternVL3_5-2B-HF",
         "OpenGVLab/InternVL2_5-1B",
+        "OpenGVLab/InternVL2_5-2B",
         "OpenGVLab/InternVL3-1B",
         "OpenGVLab/InternVL3-2B",
         "OpenGVLab/InternVL3_5-1B",
