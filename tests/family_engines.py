@@ -28,7 +28,7 @@ class Engines:
     def __init__(self, checkpoint: Path, out: Path) -> None:
         options = ExportOptions(format="both", quant="f32", vision="fp32", verify=False)
         export_bundle(str(checkpoint), out, options)
-        self._source, self.out = checkpoint, out
+        self.source, self.out = checkpoint, out
         pictures = [draw_picture(*size, seed=number) for number, size in enumerate(SIZES)]
         self.probes = [Probe(prompt, (rgb,)) for prompt, rgb in zip(PROMPTS, pictures, strict=True)]
         self.probes.append(Probe("What is different?", (pictures[0], pictures[3])))
@@ -43,7 +43,7 @@ class Engines:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        opened = open_checkpoint(self._source)
+        opened = open_checkpoint(self.source)
         family = find_family(opened)
         reference = Reference(opened, family, resolve_task(opened, family))
         return [reference.answer(probe, new_tokens=NEW_TOKENS) for probe in self.probes]
