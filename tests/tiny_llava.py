@@ -25,6 +25,8 @@ def make_tiny_llava(
     tower: Literal["clip", "siglip"] = "clip",
     processor: dict[str, Any] | None = None,
     layers: int | list[int] | None = None,
+    strategy: str | None = None,
+    vision: dict[str, Any] | None = None,
 ) -> Path:
     """Write a complete tiny LlavaForConditionalGeneration checkpoint directory and return it.
 
@@ -36,6 +38,8 @@ def make_tiny_llava(
         tower: "clip" with a Llama, or "siglip" with a Qwen2.
         processor: Fields of preprocessor_config.json that differ.
         layers: ``vision_feature_layer``; as published when absent.
+        strategy: ``vision_feature_select_strategy``; as published when absent.
+        vision: Fields of the tower's configuration that differ.
     """
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -44,11 +48,11 @@ def make_tiny_llava(
     ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
     clip = tower == "clip"
     config = LlavaConfig(
-        vision_config={"model_type": f"{tower}_vision_model", **_vision_config(tile, patch)},
+        vision_config={"model_type": f"{tower}_vision_model", **_vision_config(tile, patch), **(vision or {})},
         text_config={"model_type": "llama" if clip else "qwen2", **_text_config(), **ids},
         image_token_index=tokenizer.token_to_id("<image>"),
         vision_feature_layer=layers if layers is not None else (-2 if clip else -1),
-        vision_feature_select_strategy="default" if clip else "full",
+        vision_feature_select_strategy=strategy or ("default" if clip else "full"),
     )
     model = LlavaForConditionalGeneration(config).eval()
     randomise(model, seed)

@@ -13,6 +13,7 @@ from edge_mllm_export.errors import AdapterError, SourceError
 from edge_mllm_export.families import family_of
 from edge_mllm_export.hub import download, is_hub_id
 from edge_mllm_export.internvl_chat import is_internvl_chat, rewrite_internvl_chat
+from edge_mllm_export.llava_original import is_llava_original, rewrite_llava_original
 from edge_mllm_export.quantised_source import refuse_quantised_files
 from edge_mllm_export.shapes import PREFIX, open_shape
 
@@ -71,6 +72,8 @@ def _open_directory(place: _Place, scratch: Path) -> Checkpoint:
     config = read_json(path / "config.json")
     if is_internvl_chat(config):
         path = rewrite_internvl_chat(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
+    elif is_llava_original(config):
+        path = rewrite_llava_original(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
     else:
         family_of(config)  # an unknown kind is the first thing to say, before its files are looked for
     return open_checkpoint(path, id=place.id, revision=place.revision)

@@ -92,9 +92,6 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     if tiler.tile != vision.image_size:
         reason = f"makes tiles of {tiler.tile} px, but vision_config.image_size is {vision.image_size}"
         raise CheckpointError(_FILE, "size", reason)
-    if config.vision_feature_select_strategy == "default" and not _TOWERS[vision.model_type]:
-        reason = "is 'default', which drops the first patch of a tower without class token"
-        raise CheckpointError("config.json", "vision_feature_select_strategy", reason)
     return VisionSpec(tokens_per_tile=_tokens(config), tile_height=tiler.tile, tile_width=tiler.tile)
 
 
@@ -234,6 +231,11 @@ FAMILY = Family(
     build_tower=build_tower,
     reference_processor=reference_processor,
     published=PUBLISHED,
-    checkpoints=("llava-hf/llava-1.5-7b-hf", "llava-hf/llava-interleave-qwen-0.5b-hf"),
+    checkpoints=(
+        "llava-hf/llava-1.5-7b-hf",
+        "llava-hf/llava-interleave-qwen-0.5b-hf",
+        "BAAI/Bunny-v1_0-2B-zh",
+        "Zhang199/TinyLLaVA-Qwen2-0.5B-SigLIP",
+    ),
     licence="see each checkpoint",
 )

@@ -1,0 +1,285 @@
+"""Checkpoints in the layouts of Bunny and of TinyLLaVA Factory, rewritten as transformers' LLaVA.
+
+Both are a SigLIP, a two-layer projector and a small language model under names of their own, and need code of their own
+from the hub. None of it is run. Names, picture processing and prompts follow the sources of BAAI-DCAI/Bunny and of
+TinyLLaVA/TinyLLaVA_Factory (both Apache-2.0); LLaVA-KD has the latter's layout.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
+from edge_mllm_export.llava_original_prompt import END, IMAGE, chat_template, write_tokenizer
+from edge_mllm_export.shard_writer import ShardWriter
+from edge_mllm_export.tensor_store import TensorInfo, read_inventory, read_tensor
+
+if TYPE_CHECKING:
+    pass
+
+_BACKBONES = ("qwen2", "llama")
+_LACKING = {
+    "phi": "Phi-2's parallel attention and biased output head",
+    "phi3": "Phi-3's prompt, which is not in the checkpoint",
+    "stablelm": "StableLM's partial rotary embedding",
+    "minicpm": "MiniCPM's scaled residuals",
+    "gemma": "Gemma's first generation",
+    "openelm": "OpenELM's layers of different widths",
+}
+"""Language models of published checkpoints that no decoder writer knows -> what is missing."""
+_SIGLIP = re.compile(r"(?:^|/)siglip-(base|large|so400m)-patch(\d+)-(\d+)$")
+_HEADS = {"base": 12, "large": 16, "so400m": 16}
+_DEPTHS = {"base": 12, "large": 24, "so400m": 27}
+_LAYER = "model.vision_tower.encoder.layers."
+_TEXT_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One original layout."""
+
+    names: tuple[tuple[str, str], ...]
+    """Beginnings of stored names -> LLaVA's, the first that fits."""
+    text: Callable[[Path, dict[str, Any]], dict[str, Any]]
+    """The language model's configuration, from config.json."""
+    vision: Callable[[Path, dict[str, Any], Mapping[str, TensorInfo]], dict[str, Any]]
+    """The tower's configuration, from config.json and the tensors under LLaVA's names."""
+    projector: str
+    """The field of config.json that says what the projector is."""
+    drops_first_patch: bool
+    """Whether the first patch is taken for a class token. SigLIP has none, but TinyLLaVA is trained that way."""
+    trims: bool
+    """Whether a question beside a picture loses the spaces around it."""
+
+
+def _bunny_text(file: Path, config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "model_type": _backbone(file, "model_type", str(config["model_type"]).removeprefix("bunny-"))}
+
+
+def _tiny_text(file: Path, config: dict[str, Any]) -> dict[str, Any]:
+    text = config.get("text_config")
+    if not isinstance(text, dict):
+        raise CheckpointError(file, "text_config", "is not a JSON object")
+    return {**text, "model_type": _backbone(file, "text_config.model_type", str(text.get("model_type")))}
+
+
+def _backbone(file: Path, field: str, found: str) -> str:
+    name = {"qwen": "qwen2", "qwen1.5": "qwen2"}.get(found, found)
+    if name in _BACKBONES:
+        return name
+    if name in _LACKING:
+        reason = f"the decoder writers lack {_LACKING[name]}"
+        raise UnsupportedArchitectureError(f"LLaVA with {name}", _BACKBONES, reason)
+    raise CheckpointError(file, field, f"is {found!r}, known: {', '.join(_BACKBONES)}")
+
+
+def _bunny_vision(file: Path, config: dict[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Bunny names its tower only; what the name does not say, the shapes of its tensors do."""
+    named = str(config.get("mm_vision_tower"))
+    known = _SIGLIP.search(named)
+    if known is None:
+        reason = f"is {named!r}, known: siglip-SIZE-patchN-N"
+        raise CheckpointError(file, "mm_vision_tower", reason)
+    size, patch, side = known[1], int(known[2]), int(known[3])
+    first = f"{_LAYER}0.mlp.fc1.weight"
+    if first not in tensors or len(tensors[first].shape) != 2:
+        reason = f"holds no tower; the weights of {named} have to be in the checkpoint"
+        raise CheckpointError(file.parent, "tensors", reason)
+    inner, hidden = tensors[first].shape
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": _HEADS[size],
+        "image_size": side,
+        "patch_size": patch,
+    }
+
+
+def _tiny_vision(file: Path, config: dict[str, Any], tensors: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    vision = config.get("vision_config")
+    if not isinstance(vision, dict):
+        raise CheckpointError(file, "vision_config", "is not a JSON object")
+    if vision.get("model_type") != "siglip_vision_model":
+        reason = f"is {vision.get('model_type')!r}, known: siglip_vision_model"
+        raise CheckpointError(file, "vision_config.model_type", reason)
+    if f"{_LAYER}0.mlp.fc1.weight" not in tensors:
+        raise CheckpointError(file.parent, "tensors", "holds no tower; its weights have to be in the checkpoint")
+    fields = ("hidden_size", "intermediate_size", "num_attention_heads", "image_size", "patch_size", "layer_norm_eps")
+    return {name: vision[name] for name in fields if name in vision}
+
+
+_BUNNY = _Layout(
+    names=(
+        ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
+        ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
+        ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
+        ("model.", "model.language_model."),
+    ),
+    text=_bunny_text,
+    vision=_bunny_vision,
+    projector="mm_projector_type",
+    drops_first_patch=False,
+    trims=False,
+)
+_TINY = _Layout(
+    names=(
+        ("vision_tower._vision_tower.vision_model.", "model.vision_tower."),
+        ("connector._connector.0.", "model.multi_modal_projector.linear_1."),
+        ("connector._connector.2.", "model.multi_modal_projector.linear_2."),
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head.", "lm_head."),
+    ),
+    text=_tiny_text,
+    vision=_tiny_vision,
+    projector="connector_type",
+    drops_first_patch=True,
+    trims=True,
+)
+
+
+def is_llava_original(config: dict[str, Any]) -> bool:
+    """Whether a config.json is of one of these layouts."""
+    model_type = str(config.get("model_type"))
+    return model_type == "tinyllava" or model_type.startswith("bunny-")
+
+
+def rewrite_llava_original(source: Path, config: dict[str, Any], out: Path) -> Path:
+    """Write the checkpoint in transformers' LLaVA layout and return its directory.
+
+    Args:
+        source: The original checkpoint directory.
+        config: Its config.json.
+        out: Directory to make; the weights need as much space as they have.
+
+    Raises:
+        UnsupportedArchitectureError: No decoder writer knows the language model.
+        CheckpointError: A field or file is missing, or has a value that LLaVA cannot express.
+    """
+    layout = _TINY if config["model_type"] == "tinyllava" else _BUNNY
+    file = source / "config.json"
+    text = layout.text(file, config)
+    stored = read_inventory(source, str(config["model_type"]))
+    tensors = {_name(layout, name): info for name, info in stored.items()}
+    native = _native_config(file, config, layout, text, tensors)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = write_tokenizer(source, out, native["text_config"]["vocab_size"])
+    native["image_token_index"] = tokenizer.token_to_id(IMAGE)
+    _write_json(out / "config.json", native)
+    _write_json(out / "preprocessor_config.json", _preprocessor(file, config, native["vision_config"]["image_size"]))
+    _write_json(out / "processor_config.json", {"image_token": IMAGE})
+    _write_json(out / "generation_config.json", {"eos_token_id": tokenizer.token_to_id(END)})
+    (out / "chat_template.jinja").write_text(chat_template(trims=layout.trims), encoding="utf-8")
+    for name in ("README.md", "LICENSE"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    with ShardWriter(out) as writer:
+        for name, info in tensors.items():
+            writer.add(name, read_tensor(info))
+    return out
+
+
+def _name(layout: _Layout, stored: str) -> str:
+    """LLaVA's name; a name that is not known stays as it is and is refused later."""
+    for before, after in layout.names:
+        if stored.startswith(before):
+            return after + stored.removeprefix(before)
+    return stored
+
+
+def _native_config(
+    file: Path, config: dict[str, Any], layout: _Layout, text: dict[str, Any], tensors: Mapping[str, TensorInfo]
+) -> dict[str, Any]:
+    if config.get(layout.projector) != "mlp2x_gelu":
+        reason = f"is {config.get(layout.projector)!r}, known: mlp2x_gelu"
+        raise CheckpointError(file, layout.projector, reason)
+    if config.get("use_s2"):
+        raise CheckpointError(file, "use_s2", "is true: pictures at several scales are not supported")
+    vision = layout.vision(file, config, tensors)
+    layers = _tower_layers(tensors)
+    tied = bool(text.get("tie_word_embeddings", False))
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "projector_hidden_act": "gelu",
+        "multimodal_projector_bias": True,
+        "tie_word_embeddings": tied,
+        "vision_feature_layer": _feature_layer(file, config, layout, layers),
+        "vision_feature_select_strategy": _strategy(file, config, layout),
+        "text_config": {**_plain(file, text), "model_type": text["model_type"], "tie_word_embeddings": tied},
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            **vision,
+            "num_hidden_layers": layers,
+            "vision_use_head": any(name.startswith("model.vision_tower.head.") for name in tensors),
+        },
+    }
+
+
+def _tower_layers(tensors: Mapping[str, TensorInfo]) -> int:
+    numbers = {name.removeprefix(_LAYER).partition(".")[0] for name in tensors if name.startswith(_LAYER)}
+    return len(numbers)
+
+
+def _feature_layer(file: Path, config: dict[str, Any], layout: _Layout, layers: int) -> int:
+    """The states behind the last layer but one, which published Bunny towers may leave out."""
+    if layout is _BUNNY:
+        known = _SIGLIP.search(str(config.get("mm_vision_tower")))
+        return -1 if known is not None and layers == _DEPTHS[known[1]] - 1 else -2
+    asked = config.get("vision_feature_layer", -2)
+    if not isinstance(asked, int) or isinstance(asked, bool) or not -layers <= asked <= -1:
+        raise CheckpointError(file, "vision_feature_layer", f"is {asked!r}, expected -1 to -{layers}")
+    return asked
+
+
+def _strategy(file: Path, config: dict[str, Any], layout: _Layout) -> str:
+    if not layout.drops_first_patch:
+        return "full"
+    known = {"patch": "default", "cls_patch": "full"}
+    found = config.get("vision_feature_select_strategy", "patch")
+    if found not in known:
+        raise CheckpointError(file, "vision_feature_select_strategy", f"is {found!r}, known: {', '.join(known)}")
+    return known[found]
+
+
+def _plain(file: Path, text: dict[str, Any]) -> dict[str, Any]:
+    """Those fields that the language model's class knows."""
+    from transformers import AutoConfig
+
+    for name in _TEXT_SIZES:
+        value = text.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(file, name, f"is {value!r}, expected a whole number above 0")
+    known = AutoConfig.for_model(text["model_type"]).to_dict()
+    known.pop("rope_parameters", None)
+    fields = {key: value for key, value in text.items() if key in {*known, "rope_theta", "rope_scaling", "head_dim"}}
+    return {key: value for key, value in fields.items() if not key.startswith("_") and key != "architectures"}
+
+
+def _preprocessor(file: Path, config: dict[str, Any], side: int) -> dict[str, Any]:
+    """SigLIP's own processing, or with ``pad`` a square in the mean's colour first."""
+    aspect = config.get("image_aspect_ratio", "square")
+    if aspect not in (None, "square", "pad"):
+        raise CheckpointError(file, "image_aspect_ratio", f"is {aspect!r}, known: square, pad")
+    half = [0.5, 0.5, 0.5]
+    shared = {"image_mean": half, "image_std": half, "resample": 3, "rescale_factor": 1 / 255}
+    square = {"height": side, "width": side}
+    if aspect != "pad":
+        return {"image_processor_type": "SiglipImageProcessor", "size": square, **shared}
+    return {
+        "image_processor_type": "LlavaImageProcessor",
+        "do_center_crop": True,
+        "do_pad": True,
+        "size": {"shortest_edge": side},
+        "crop_size": square,
+        **shared,
+    }
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
