@@ -27,6 +27,7 @@ def make_tiny_llava(
     layers: int | list[int] | None = None,
     strategy: str | None = None,
     vision: dict[str, Any] | None = None,
+    phi: bool = False,
 ) -> Path:
     """Write a complete tiny LlavaForConditionalGeneration checkpoint directory and return it.
 
@@ -40,25 +41,29 @@ def make_tiny_llava(
         layers: ``vision_feature_layer``; as published when absent.
         strategy: ``vision_feature_select_strategy``; as published when absent.
         vision: Fields of the tower's configuration that differ.
+        phi: Take a Phi-2 for the language model.
     """
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    from edge_mllm_export.families import llava_phi
 
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = _write_tokenizer(directory)
     ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
     clip = tower == "clip"
+    text = {"model_type": "llama" if clip else "qwen2", **_text_config()} if not phi else _phi_config()
     config = LlavaConfig(
         vision_config={"model_type": f"{tower}_vision_model", **_vision_config(tile, patch), **(vision or {})},
-        text_config={"model_type": "llama" if clip else "qwen2", **_text_config(), **ids},
+        text_config={**text, **ids},
         image_token_index=tokenizer.token_to_id("<image>"),
         vision_feature_layer=layers if layers is not None else (-2 if clip else -1),
         vision_feature_select_strategy=strategy or ("default" if clip else "full"),
     )
-    model = LlavaForConditionalGeneration(config).eval()
+    model = (llava_phi.model_class() if phi else LlavaForConditionalGeneration)(config).eval()
     randomise(model, seed)
     model.generation_config = GenerationConfig(**ids)
     _disable_progress_bars()
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, save_original_format=not phi)  # older names are those of transformers' class
     settings = _clip_settings(tile) if clip else _siglip_settings(tile)
     _write_json(directory / "preprocessor_config.json", settings | (processor or {}))
     _write_json(directory / "processor_config.json", {"processor_class": "LlavaProcessor", "image_token": "<image>"})
@@ -105,6 +110,30 @@ def _text_config() -> dict[str, Any]:
         "max_position_embeddings": 2048,
         "rope_theta": 10000.0,
         "rms_norm_eps": 1e-6,
+        "vocab_size": VOCABULARY,
+        "tie_word_embeddings": False,
+    }
+
+
+def make_tiny_llava_phi(directory: Path, **options: Any) -> Path:
+    """The same with a Phi-2."""
+    return make_tiny_llava(directory, tower="siglip", layers=-2, phi=True, **options)
+
+
+def _phi_config() -> dict[str, Any]:
+    """Phi-2's structure: heads of its own width, of which four tenths turn; all layers have biases."""
+    return {
+        "model_type": "phi",
+        "hidden_size": 320,
+        "intermediate_size": 224,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.4,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu_new",
         "vocab_size": VOCABULARY,
         "tie_word_embeddings": False,
     }

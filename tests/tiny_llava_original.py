@@ -25,21 +25,22 @@ TINY = (
 """LLaVA's beginnings of names -> the layout's."""
 
 
-def make_tiny_bunny(directory: Path, *, aspect: str | None = "pad", **fields: Any) -> Path:
+def make_tiny_bunny(directory: Path, *, aspect: str | None = "pad", phi: bool = False, **fields: Any) -> Path:
     """Write a checkpoint in Bunny's layout; the same weights as a LLaVA are beside it in ``native``.
 
     Args:
         directory: Where to write.
         aspect: ``image_aspect_ratio``.
+        phi: Take a Phi-2 for the language model.
         **fields: Of config.json.
     """
     vision = {"num_attention_heads": 12, "hidden_size": 96, "num_hidden_layers": 12}
-    native = make_tiny_llava(directory.with_name("native"), tower="siglip", layers=-2, vision=vision)
+    native = make_tiny_llava(directory.with_name("native"), tower="siglip", layers=-2, vision=vision, phi=phi)
     given = json.loads((native / "config.json").read_text(encoding="utf-8"))
     config = _text(given) | {
-        "architectures": ["BunnyQwenForCausalLM"],
-        "auto_map": {"AutoModelForCausalLM": "modeling_bunny_qwen.BunnyQwenForCausalLM"},
-        "model_type": "bunny-qwen",
+        "architectures": ["BunnyPhiForCausalLM" if phi else "BunnyQwenForCausalLM"],
+        "auto_map": {"AutoModelForCausalLM": "modeling_bunny.BunnyForCausalLM"},
+        "model_type": "bunny-phi" if phi else "bunny-qwen",
         "image_aspect_ratio": aspect,
         "mm_hidden_size": 96,
         "mm_projector_type": "mlp2x_gelu",
@@ -73,7 +74,9 @@ def make_tiny_tinyllava(directory: Path, *, aspect: str = "square", **fields: An
 
 def _text(given: dict[str, Any]) -> dict[str, Any]:
     text = {key: value for key, value in given["text_config"].items() if key not in ("layer_types", "rope_parameters")}
-    return text | {"rope_theta": given["text_config"]["rope_parameters"]["rope_theta"], "tie_word_embeddings": False}
+    rope = given["text_config"]["rope_parameters"]
+    turned = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
+    return text | turned | {"tie_word_embeddings": False}
 
 
 def _write(directory: Path, native: Path, config: dict[str, Any], names: tuple[tuple[str, str], ...]) -> Path:

@@ -84,13 +84,17 @@ class Backbone:
 
 
 def _shape(writer: gguf.GGUFWriter, config: TextConfig) -> None:
+    _sizes(writer, config)
+    writer.add_layer_norm_rms_eps(config.need("rms_norm_eps"))
+
+
+def _sizes(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     writer.add_block_count(config.need("num_hidden_layers"))
     writer.add_context_length(config.need("max_position_embeddings"))
     writer.add_embedding_length(config.need("hidden_size"))
     writer.add_feed_forward_length(config.need("intermediate_size"))
     writer.add_head_count(config.need("num_attention_heads"))
     writer.add_head_count_kv(config.kv_heads)
-    writer.add_layer_norm_rms_eps(config.need("rms_norm_eps"))
 
 
 def _head_width(writer: gguf.GGUFWriter, config: TextConfig) -> None:
@@ -128,6 +132,14 @@ def _rotary_sections(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     if not sections:
         raise CheckpointError("config.json", "rope_parameters.mrope_section", "is missing")
     writer.add_rope_dimension_sections((sections + [0] * 4)[:4])
+
+
+def _phi2(writer: gguf.GGUFWriter, config: TextConfig) -> None:
+    _sizes(writer, config)
+    writer.add_layer_norm_eps(config.need("layer_norm_eps"))
+    if config.get("hidden_act", "gelu_new") != "gelu_new":
+        reason = f"is {config.get('hidden_act')!r}, but llama.cpp computes gelu_new here"
+        raise CheckpointError("config.json", "hidden_act", reason)
 
 
 def _phi3(writer: gguf.GGUFWriter, config: TextConfig) -> None:
@@ -205,6 +217,7 @@ BACKBONES = (
         keys=(_shape, _head_width, _rotary, _rotary_sections),
     ),
     Backbone(arch="qwen3", model_types=("qwen3",), keys=(_shape, _head_width, _rotary)),
+    Backbone(arch="phi2", model_types=("phi",), keys=(_phi2, _rotary, _rotary_width)),
     Backbone(
         arch="phi3",
         model_types=("phi3",),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
+from edge_mllm_export.families.llava_phi import ARCHITECTURE as LLAVA_PHI
 from edge_mllm_export.llava_original_prompt import END, IMAGE, chat_template, write_tokenizer
 from edge_mllm_export.shard_writer import ShardWriter
 from edge_mllm_export.tensor_store import TensorInfo, read_inventory, read_tensor
@@ -23,9 +24,9 @@ from edge_mllm_export.tensor_store import TensorInfo, read_inventory, read_tenso
 if TYPE_CHECKING:
     pass
 
-_BACKBONES = ("qwen2", "llama")
+_BACKBONES = {"qwen2": "LlavaForConditionalGeneration", "llama": "LlavaForConditionalGeneration", "phi": LLAVA_PHI}
+"""Language models that are known -> the class that has them."""
 _LACKING = {
-    "phi": "Phi-2's parallel attention and biased output head",
     "phi3": "Phi-3's prompt, which is not in the checkpoint",
     "stablelm": "StableLM's partial rotary embedding",
     "minicpm": "MiniCPM's scaled residuals",
@@ -204,7 +205,7 @@ def _native_config(
     layers = _tower_layers(tensors)
     tied = bool(text.get("tie_word_embeddings", False))
     return {
-        "architectures": ["LlavaForConditionalGeneration"],
+        "architectures": [_BACKBONES[text["model_type"]]],
         "model_type": "llava",
         "projector_hidden_act": "gelu",
         "multimodal_projector_bias": True,
@@ -251,13 +252,14 @@ def _plain(file: Path, text: dict[str, Any]) -> dict[str, Any]:
     """Those fields that the language model's class knows."""
     from transformers import AutoConfig
 
-    for name in _TEXT_SIZES:
-        value = text.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(file, name, f"is {value!r}, expected a whole number above 0")
     known = AutoConfig.for_model(text["model_type"]).to_dict()
     known.pop("rope_parameters", None)
-    fields = {key: value for key, value in text.items() if key in {*known, "rope_theta", "rope_scaling", "head_dim"}}
+    kept = {*known, "rope_theta", "rope_scaling", "head_dim", "partial_rotary_factor"}
+    fields = {key: value for key, value in text.items() if key in kept}
+    for name in _TEXT_SIZES:
+        value = fields.setdefault(name, known[name])
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(file, name, f"is {value!r}, expected a whole number above 0")
     return {key: value for key, value in fields.items() if not key.startswith("_") and key != "architectures"}
 
 

@@ -24,6 +24,7 @@ MAKERS = {
     "idefics3": ("tiny_models", "make_tiny_smolvlm"),
     "internvl": ("tiny_internvl", "make_tiny_internvl"),
     "llava": ("tiny_llava", "make_tiny_llava"),
+    "llava_phi": ("tiny_llava", "make_tiny_llava_phi"),
     "llava_next": ("tiny_anyres", "make_tiny_llava_next"),
     "llava_onevision": ("tiny_anyres", "make_tiny_llava_onevision"),
     "bluelm_v": ("tiny_bluelm_v", "make_tiny_bluelm_v"),
@@ -139,6 +140,8 @@ def test_values_that_no_model_can_have(copy: Path, field: str, value: object) ->
     field = {"image_token_id": "image_token_index"}.get(field, field) if "image_token_index" in whole else field
     if field == "text_config.hidden_act" and "hidden_activation" in whole["text_config"]:
         field = "text_config.hidden_activation"
+    if field == "text_config.rms_norm_eps" and "rms_norm_eps" not in whole["text_config"]:
+        field = "text_config.layer_norm_eps"
     change(copy / "config.json", field, value)
     message = refusal(copy)
     assert "config.json', " in message

@@ -65,7 +65,14 @@ def _bluelm_v(directory: Path) -> Path:
     return make_tiny_bluelm_v(directory, tile=384, patch=128)
 
 
+def _llava_phi(directory: Path) -> Path:
+    from tiny_llava import make_tiny_llava_phi
+
+    return make_tiny_llava_phi(directory, tile=384, patch=64)
+
+
 FAMILIES["llava"] = _llava
+FAMILIES["llava_phi"] = _llava_phi
 FAMILIES["llava_next"] = _llava_next
 FAMILIES["llava_onevision"] = _llava_onevision
 FAMILIES["bluelm_v"] = _bluelm_v

@@ -13,6 +13,7 @@ from edge_mllm_export.families import (
     llava,
     llava_next,
     llava_onevision,
+    llava_phi,
     qwen2_5_vl,
     qwen2_vl,
 )
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     idefics3.FAMILY,
     internvl.FAMILY,
     llava.FAMILY,
+    llava_phi.FAMILY,
     llava_next.FAMILY,
     llava_onevision.FAMILY,
     bluelm_v.FAMILY,
