@@ -180,12 +180,12 @@ def _surrounding(path: Path, settings: dict[str, Any], vocabulary: dict[str, int
     if not tokens:
         return None
 
+    def mark(name: str, number: int) -> list[dict[str, Any]]:
+        return [{"SpecialToken": {"id": tokens[name], "type_id": number}}] if name in tokens else []
+
     def around(sequence: str, number: int) -> list[dict[str, Any]]:
-        inner: dict[str, Any] = {"Sequence": {"id": sequence, "type_id": number}}
-        begin = [tokens["bos_token"]] if "bos_token" in tokens else []
-        end = [tokens["eos_token"]] if "eos_token" in tokens else []
-        marks = [[{"SpecialToken": {"id": text, "type_id": number}} for text in side] for side in (begin, end)]
-        return [*marks[0], inner, *marks[1]]
+        text: dict[str, Any] = {"Sequence": {"id": sequence, "type_id": number}}
+        return [*mark("bos_token", number), text, *mark("eos_token", number)]
 
     return {
         "type": "TemplateProcessing",
