@@ -10,9 +10,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 
+from edge_mllm.bundle import ImageSpec, PatchInput
+from edge_mllm.patches import patch_positions, patch_windows
+from edge_mllm.tile_plan import plan_tiles
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
 
+WINDOWED_SIZE = (100, 80)
+"""Width and height of the pictures that a tiny encoder with windows takes."""
 CONFIGURATION = (
     "config.json",
     "generation_config.json",
@@ -61,6 +66,19 @@ class PatchEncoder(nn.Module):
         col = torch.arange(cols)[None, :].expand(rows, cols)
         grid = torch.stack([row, col], dim=-1).reshape(rows // merge, merge, cols // merge, merge, 2)
         return self.tower(pixel_values, grid.permute(0, 2, 1, 3, 4).reshape(-1, 2))
+
+
+class WindowedEncoder(nn.Module):
+    """The same with windows, for pictures of one size: what lies where is kept in the graph."""
+
+    def __init__(self, tower: nn.Module, grid: tuple[int, int], patches: PatchInput) -> None:
+        super().__init__()
+        windows, places = patch_windows(grid, patches)
+        self.tower, self.layout = tower, [torch.from_numpy(each) for each in (windows, places)]
+        self.positions = torch.from_numpy(patch_positions(grid, patches))
+
+    def forward(self, pixel_values: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
+        return self.tower(pixel_values, self.positions + 0 * image_grid_thw[0, 0], *self.layout)
 
 
 class MergedDecoder(nn.Module):
@@ -113,10 +131,7 @@ def _export_encoder(family: Any, checkpoint: Any, file: Path) -> None:
     tower, side = family.build_tower(checkpoint), family.vision(checkpoint).tile_height
     patches = family.vision(checkpoint).patches
     if patches is not None:
-        names = ["pixel_values", "image_grid_thw"]
-        axes = {"pixel_values": {0: "patches"}, "image_features": {0: "tokens"}}
-        pixels, grid = torch.randn(24, patches.values), torch.tensor([[1, 4, 6]])
-        _export(PatchEncoder(tower, patches.merge), (pixels, grid), file, names, ["image_features"], axes)
+        _export_patches(tower, family.image(checkpoint), patches, file)
         return
     if family.name != "idefics3":
         axes = {"pixel_values": {0: "tiles"}, "image_features": {0: "tiles"}}
@@ -126,6 +141,21 @@ def _export_encoder(family: Any, checkpoint: Any, file: Path) -> None:
     axes = {name: {0: "pictures", 1: "tiles"} for name in names} | {"image_features": {0: "tiles"}}
     inputs = (torch.zeros(1, 2, 3, side, side), torch.ones(1, 2, side, side, dtype=torch.bool))
     _export(TiledEncoder(tower), inputs, file, names, ["image_features"], axes)
+
+
+def _export_patches(tower: nn.Module, image: ImageSpec, patches: PatchInput, file: Path) -> None:
+    """Qwen2-VL's own encoders call the grid otherwise than those of its successors (transformers.js)."""
+    axes = {"pixel_values": {0: "patches"}, "image_features": {0: "tokens"}}
+    if patches.window is None:
+        pixels, grid = torch.randn(24, patches.values), torch.tensor([[1, 4, 6]])
+        names = ["pixel_values", "grid_thw"]
+        _export(PatchEncoder(tower, patches.merge), (pixels, grid), file, names, ["image_features"], axes)
+        return
+    rows, cols = plan_tiles(*WINDOWED_SIZE, image.tiler).token_grid or (0, 0)
+    merge = patches.merge
+    inputs = torch.randn(rows * cols * merge**2, patches.values), torch.tensor([[1, rows * merge, cols * merge]])
+    encoder = WindowedEncoder(tower, (rows, cols), patches)
+    _export(encoder, inputs, file, ["pixel_values", "image_grid_thw"], ["image_features"], {})
 
 
 def _export_decoder(decoder: MergedDecoder, config: AutoConfig, file: Path) -> None:

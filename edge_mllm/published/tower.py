@@ -16,7 +16,9 @@ from edge_mllm.errors import EngineError, PartMismatchError
 from edge_mllm.memory import trim_heap
 from edge_mllm.vision import Encoded, FloatArray, Progress
 
-_PIXELS, _MASK, _GRID, _FEATURES = "pixel_values", "pixel_attention_mask", "image_grid_thw", "image_features"
+_PIXELS, _MASK, _FEATURES = "pixel_values", "pixel_attention_mask", "image_features"
+_GRIDS = {"image_grid_thw", "grid_thw"}
+"""What the input with the numbers of patches may be called; transformers.js knows both names."""
 _TILED, _BATCHED, _PATCHES = 5, 4, 2
 """Axes of ``pixel_values``: [pictures, tiles, 3, height, width], [tiles, 3, height, width], [patches, values]."""
 
@@ -52,7 +54,7 @@ class PublishedTower:
         inputs = {node.name: node for node in session.get_inputs()}
         outputs = [node.name for node in session.get_outputs()]
         rank = len(inputs[_PIXELS].shape) if _PIXELS in inputs else 0
-        expected = {_TILED: {_PIXELS, _MASK}, _BATCHED: {_PIXELS}, _PATCHES: {_PIXELS, _GRID}}.get(rank, set())
+        expected = {_TILED: {_PIXELS, _MASK}, _BATCHED: {_PIXELS}, _PATCHES: {_PIXELS, *_GRIDS}}.get(rank, set())
         if not inputs.keys() <= expected or _FEATURES not in outputs or (rank == _PATCHES) != bool(self.spec.patches):
             found = f"{', '.join(inputs)} to {', '.join(outputs)}"
             raise EngineError(f"{self.path.name} is no vision encoder that can be run ({found})")
@@ -80,7 +82,7 @@ class PublishedTower:
             rows, cols = token_grid or (0, 0)
             merge = self.spec.patches.merge
             grid = np.array([[1, rows * merge, cols * merge]], np.int64)
-            feeds = {_PIXELS: np.asarray(pixels, self._type), _GRID: grid}
+            feeds = {_PIXELS: np.asarray(pixels, self._type), **dict.fromkeys(_GRIDS & self._inputs.keys(), grid)}
             embeddings = self._run(feeds, rows * cols)
         else:
             parts = []
