@@ -102,10 +102,11 @@ def _add_to_settings(path: Path, number: int) -> None:
 def _check_cut(source: Path, before: Tokenizer, after: Tokenizer) -> None:
     """A prompt with pictures must give the ids of its pieces, begin tokens behind the first left out."""
     pieces = (f"{SYSTEM} USER: ", "\nWhat is this? ", "\n  spaces ASSISTANT:")
-    begin = before.encode("").ids
+    begin, image = before.encode("").ids, after.token_to_id(IMAGE)
+    assert image is not None  # noqa: S101  (added before)
     expected = before.encode(pieces[0]).ids
     for piece in pieces[1:]:
-        expected = [*expected, after.token_to_id(IMAGE), *before.encode(piece).ids[len(begin) :]]
+        expected = [*expected, image, *before.encode(piece).ids[len(begin) :]]
     if after.encode(IMAGE.join(pieces)).ids != expected:
         reason = "cuts text around a picture otherwise than the original code does"
         raise CheckpointError(source / "tokenizer.json", "", reason)
