@@ -127,14 +127,14 @@ def check(model: nn.Module, modules: dict, pool: list[Example], pad: int) -> dic
     return {"heldout_answers": round(float(everything.mean()), 4)} | (each if len(each) > 1 else {})
 
 
-def monitoring() -> tuple[list[Example], list[Example]]:
-    """Make the held-out pages and scenes that are watched; the evaluation's have other seeds."""
+def monitoring(kinds: dict[str, float]) -> tuple[list[Example], list[Example]]:
+    """Make the held-out pages, and scenes of these kinds, that are watched; the evaluation's have other seeds."""
     packer = Packer()
     single = [make_example(seed, packer, heldout=True) for seed in range(910_000, 910_080)]
     scenes = [
         make_example(seed, packer, kind=kind, heldout=True)
         for kind, count in (("note", 20), ("bill", 20), ("shapes", 30), ("heap", 30), ("form", 24))
-        for seed in range(920_000, 920_000 + count)
+        for seed in range(920_000, 920_000 + count * (kind in kinds))
     ]
     return single, scenes
 
@@ -184,8 +184,8 @@ def main() -> None:
         if options.shared:
             translate(trainer, Codebook(), shared_book(options.shared))
     rng, start = np.random.default_rng(done), time.time() - seconds
-    single, scenes = monitoring()
     mix = {kind: float(weight) for kind, weight in (part.split("=") for part in options.mix.split(","))}
+    single, scenes = monitoring(mix)
     pool = feed.ExamplePool(options.first_seed + done * 100, draw=True, mix=mix, capacity=1500, reuse=options.reuse)
     losses, good, total = [], 0, 0
     spent = 0.0
@@ -210,7 +210,8 @@ def main() -> None:
                 "answers": round(good / total, 4),
             }
             entry |= check(model, modules, single, ids["pad"])
-            entry["scenes"] = check(model, modules, scenes, ids["pad"])
+            if scenes:
+                entry["scenes"] = check(model, modules, scenes, ids["pad"])
             losses, good, total = [], 0, 0
             with (options.work / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
