@@ -33,10 +33,10 @@ class ImageSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     several: Tiler | None = None
-    """Tiler of a picture that shares its message with others; None where that makes no difference."""
+    """Tiler of a picture that shares its conversation with others; None where that makes no difference."""
 
     def tiler_for(self, pictures: int) -> Tiler:
-        """The model's own tiler of a picture in a message that has so many."""
+        """The model's own tiler of a picture in a conversation that has so many."""
         return self.tiler if self.several is None or pictures < 2 else self.several
 
 

@@ -15,7 +15,7 @@ from edge_mllm.chat_state import ChatState, pack_chat, unpack_chat
 from edge_mllm.decoders.protocol import DecoderState
 from edge_mllm.errors import ChatFileError, EdgeMLLMError
 from edge_mllm.image import Picture
-from edge_mllm.pictures import ConversationPicture
+from edge_mllm.pictures import ConversationPicture, seen_together
 from edge_mllm.pipeline import Conversation
 from edge_mllm.request import Request, assistant_message, user_message
 
@@ -57,6 +57,7 @@ class Chat:
 
         Raises:
             ImageError: A picture cannot be used.
+            PromptError: An earlier picture would have to be tiled anew, but was saved without its pixels.
             ContextOverflowError: The conversation does not fit any more.
             LimitError: The answer would break one of the request's limits.
         """
@@ -64,7 +65,8 @@ class Chat:
         watch = self._model.start_watch()
         messages = [*self._messages, user_message(prompt, len(images))]
         pipeline, earlier = self._model.pipeline, Conversation(messages, self._pictures)
-        pictures = [*self._pictures, *pipeline.pictures(images, earlier, request, watch, keep_any=True)]
+        new = pipeline.pictures(images, earlier, request, watch, keep_any=True)
+        pictures = seen_together([*self._pictures, *new])
         pieces = pipeline.respond(Conversation(messages, pictures), request, watch, keep_any=True)
         return self._remember(pieces, messages, pictures)
 

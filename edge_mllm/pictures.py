@@ -15,7 +15,7 @@ from edge_mllm.budget import ImageBudget, Reduction, choose_within
 from edge_mllm.bundle import BundleSpec
 from edge_mllm.decoders.protocol import FloatArray, IntArray
 from edge_mllm.encoder import PictureEncoder
-from edge_mllm.errors import SettingError
+from edge_mllm.errors import PromptError, SettingError
 from edge_mllm.image import Picture, RgbArray, load_rgb
 from edge_mllm.reduction.areas import TokenArea, token_areas
 from edge_mllm.reduction.spec import TokenReduction
@@ -46,7 +46,7 @@ class PictureOrigin:
 
 
 class ConversationPicture(ABC):
-    """One picture of a conversation. After encoding, only its embeddings are kept."""
+    """One picture of a conversation. After encoding, its pixels are kept only where :attr:`keeps_pixels` says so."""
 
     def __init__(self, digest: bytes, *, rgb: RgbArray | None, rows: FloatArray | None) -> None:
         """Keep one picture; either its pixels or its embeddings are there.
@@ -68,6 +68,15 @@ class ConversationPicture(ABC):
         """Token ids of the question that the tokens were chosen for, where that matters."""
         self.kept: IntArray | None = None
         """Places of the visual tokens that the decoder gets, ascending int64; None: not decided yet, or all."""
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether its pixels are needed even after it is encoded."""
+        return False
+
+    def in_company(self) -> ConversationPicture:
+        """The picture as the model sees it beside other pictures."""
+        return self
 
     @property
     def thinned(self) -> TokenReduction | None:
@@ -135,8 +144,8 @@ class ConversationPicture(ABC):
 
     @property
     def content(self) -> npt.NDArray[Any]:
-        """Its embeddings float32 [tokens, n_embd], or its pixels uint8 [height, width, 3] where there are none yet."""
-        return self._rgb if self._embeddings is None and self._rgb is not None else np.asarray(self._embeddings)
+        """Its pixels uint8 [height, width, 3] while it has them, then its embeddings float32 [tokens, n_embd]."""
+        return self._rgb if self._rgb is not None else np.asarray(self._embeddings)
 
     @property
     def encoded(self) -> bool:
@@ -154,7 +163,7 @@ class ConversationPicture(ABC):
         if self._embeddings is None:
             embedded = encoder.embed(self, watch)
             self._embeddings, self.source = embedded.rows, embedded.source
-            self._rgb = None
+            self._rgb = self._rgb if self.keeps_pixels else None
         elif watch is not self._watch:
             self.source = "memory"
         self._watch = watch
@@ -198,6 +207,26 @@ class PicturePart(ConversationPicture):
         self.reduced = all(whole != plan_tiles(width, height, each) for each in own)
         """Whether it is tiled more coarsely than the model does by itself."""
         self._spec = spec
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """While it is tiled as a picture alone, in a model that tiles pictures in company otherwise."""
+        return self._spec.image.several not in (None, self.origin.tiler)
+
+    def in_company(self) -> ConversationPicture:
+        """Tiled as beside other pictures.
+
+        Raises:
+            PromptError: Its pixels are gone.
+        """
+        several = self._spec.image.several
+        if several is None or not self.keeps_pixels:
+            return self
+        if self._rgb is not None:
+            return PicturePart.decoded(self._rgb, several, self._spec, reduction=self.reduction)
+        if self.encoded:
+            raise PromptError("an earlier picture must be tiled anew beside others, but was saved without its pixels")
+        return PicturePart.planned((self.origin.width, self.origin.height), several, self._spec, self.reduction)
 
     @staticmethod
     def decoded(
@@ -310,6 +339,15 @@ def prepare_pictures(
         PicturePart.decoded(rgb, tiler, spec, why, budget.reduction)
         for rgb, (tiler, why) in zip(decoded, chosen, strict=True)
     ]
+
+
+def seen_together(pictures: Sequence[ConversationPicture]) -> list[ConversationPicture]:
+    """All pictures of a conversation, tiled as the model tiles so many.
+
+    Raises:
+        PromptError: An earlier picture would have to be tiled anew and its pixels are gone.
+    """
+    return [picture.in_company() for picture in pictures] if len(pictures) > 1 else list(pictures)
 
 
 def reduction_usage(pictures: Sequence[ConversationPicture], seconds: float | None = None) -> ReductionUsage | None:

@@ -18,7 +18,7 @@ from edge_mllm.generate import Ending, decode
 from edge_mllm.image import Picture
 from edge_mllm.limits import Limit, LimitError
 from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
-from edge_mllm.pictures import ConversationPicture, reduction_usage
+from edge_mllm.pictures import ConversationPicture, reduction_usage, seen_together
 from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
 from edge_mllm.prompt_lookup import GuessingSteps
@@ -99,7 +99,7 @@ class Pipeline:
         """
 
         def broken(pictures: Sequence[ConversationPicture]) -> Limit | None:
-            asked = Conversation(earlier.messages, [*earlier.pictures, *pictures])
+            asked = Conversation(earlier.messages, seen_together([*earlier.pictures, *pictures]))
             return self._check(asked, request, watch, keep_any=keep_any)[0]
 
         with watch.stage("preprocess"):

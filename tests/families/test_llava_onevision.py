@@ -11,10 +11,12 @@ import pytest
 from family_engines import Engines, check_continuations, check_tower
 from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
 from image_settings import picture
+from PIL import Image
 from tiny_anyres import make_tiny_llava_onevision
 
 import edge_mllm
 from edge_mllm.errors import EdgeMLLMError
+from edge_mllm.request import Request, user_message
 from edge_mllm.stitching import join_tiles
 from edge_mllm.tile_plan import fit_tokens, plan_tiles
 from edge_mllm.tilers import BestFitGrid, SingleTile, Stitch
@@ -151,17 +153,33 @@ def test_greedy_continuations_are_the_references(engines: Engines, engine: str) 
     check_continuations(engines, engine)
 
 
-def test_a_picture_that_is_not_alone_in_its_message_gets_one_tile(engines: Engines) -> None:
+def test_pictures_are_counted_by_conversation(engines: Engines, tmp_path: Path) -> None:
+    """As in transformers, where a second picture changes the tiling of the first, in whatever turn it comes."""
     first, second = draw_picture(70, 33, seed=0), draw_picture(40, 90, seed=1)
     with edge_mllm.load(engines.out, engine="onnx", threads=1) as model:
         together = model.generate("Compare.", images=[first, second], max_new_tokens=1)
         chat = model.chat()
-        alone = chat.ask("What is it?", images=[first])
-        later = chat.ask("And this?", images=[second])
-    assert [(image.tiles, image.tokens, image.reduced) for image in together.images] == [(1, 17, False)] * 2
+        alone = chat.ask("What is it?", images=[first], request=Request(max_new_tokens=3))
+        chat.save(tmp_path / "chat.bin")
+        again = model.load_chat(tmp_path / "chat.bin")
+        said = list(chat.messages)
+        later = [each.ask("And this?", images=[second], request=Request(max_new_tokens=2)) for each in (chat, again)]
+    single = [(1, 17, False)] * 2
+    assert [(image.tiles, image.tokens, image.reduced) for image in together.images] == single
     assert alone.images[0].tiles > 1
-    assert [image.source for image in later.images] == ["kv", "tower"]
-    assert all(image.tiles > 1 for image in later.images)
+    for answer in later:
+        assert [(image.tiles, image.tokens, image.reduced) for image in answer.images] == single
+    assert later[0].text == later[1].text
+    ids = reference_ids(engines.source, [*said, user_message("And this?", 1)], [first, second])
+    assert later[0].usage.prompt_tokens == len(ids)
+
+
+def reference_ids(source: Path, messages: list, rgbs: list[np.ndarray]) -> list[int]:
+    """A whole conversation through transformers' processor."""
+    opened = open_checkpoint(source)
+    processor = find_family(opened).reference_processor(opened)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    return processor(text=text, images=[Image.fromarray(rgb) for rgb in rgbs])["input_ids"][0]
 
 
 def test_four_bit_bundle_runs_and_is_verified(checkpoint: Path, tmp_path: Path) -> None:
