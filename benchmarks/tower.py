@@ -1,11 +1,12 @@
-"""What was tried to make the int8 vision tower faster in ONNX Runtime: seconds a tile, load time, agreement.
+"""What was tried to make the int8 vision tower faster: seconds a tile, load time, agreement, share of the peaks.
 
     python benchmarks/tower.py [--source shape:smolvlm-500m] [--repeat 9] [--work build/tower]
 
 Every way runs once a round in one process, on one tile of the shape's true size; ratios are medians of the rounds' own
 ratios to plain dynamic int8 with the standard Attention operator of opset 23. OpenVINO takes part where it is
-installed, on the float32 graph (it is several times slower on integer graphs). Agreement with float32 is measured on
-trained weights (``--trained``, the starter), tile by tile. Graphs stay in the work directory. Results go
+installed. Agreement with float32 is measured on trained weights (``--trained``, the starter), tile by tile, with
+integer attention however few its tokens are. The share of the peak is that of integer products, as ``edge-mllm bench``
+measures it, for all products of a tile. Graphs stay in the work directory; ``--build`` makes them and stops. Results go
 to benchmarks/results/tower.json and, as a table, to standard output.
 """
 
@@ -16,8 +17,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -53,41 +55,81 @@ class Way:
 
 WAYS: dict[str, Way] = {
     PLAIN: Way("attention"),
-    "MultiHeadAttention (what export writes)": Way("mha"),
+    "MultiHeadAttention": Way("mha"),
     "... queries, keys, values from one product": Way("packed"),
     "... attention in blocks, float32": Way("blocks"),
-    "... values in int8": Way("values"),
-    "... values and scores in int8": Way("both"),
-    "... values and scores in int8, one product": Way("both packed"),
-    "... the same, blocks of 1 MiB": Way("both small"),
-    "MultiHeadAttention, two tiles a run": Way("mha", tiles=2),
-    "MultiHeadAttention, two tiles side by side": Way("mha", tiles=2, streams=2),
-    "values and scores in int8, side by side": Way("both", tiles=2, streams=2),
-    "MultiHeadAttention, threads do not spin": Way("mha", entries=((SPIN, "0"),)),
-    "MultiHeadAttention, threads pause longer between spins": Way("mha", entries=((BACKOFF, "8"),)),
+    "... values in int8, head by head": Way("values"),
+    "... values and scores in int8, head by head": Way("both"),
+    "... two tiles side by side, a thread each": Way("mha", tiles=2, streams=2),
+    "... threads do not spin": Way("mha", entries=((SPIN, "0"),)),
+    "int8 (what export writes)": Way("int8"),
+    "... blocks of 2 heads": Way("int8 2"),
+    "... blocks of 12 heads": Way("int8 12"),
+    "... two int8 tiles side by side, a thread each": Way("int8", tiles=2, streams=2),
+    "int8_static": Way("int8_static"),
     "float32": Way("float"),
 }
 OPENVINO: dict[str, Way] = {
     "OpenVINO, float32": Way("float", engine="openvino"),
     "OpenVINO, bfloat16": Way("float", engine="openvino-bf16"),
+    "OpenVINO, int8": Way("int8", engine="openvino"),
+    "OpenVINO, int8_static": Way("int8_static", engine="openvino"),
+    "OpenVINO, int8_static, bfloat16": Way("int8_static", engine="openvino-bf16"),
 }
+SAMPLES = 24
 
 
 def build_graphs(source: str, work: Path) -> dict[str, Path]:
     """Write every graph that is not there yet; name -> file. ``float`` is the reference."""
-    import onnx
     from tower_graphs import Blocks, pack_projections, rewrite_attention
 
-    from edge_mllm_export.families import find_family
-    from edge_mllm_export.source import resolve_source
-    from edge_mllm_export.vision_onnx import trace_tower
     from edge_mllm_quant.graph_files import save_graph
+    from edge_mllm_quant.integer_attention import LEAST_TOKENS
+    from edge_mllm_quant.recipe import find_recipe
+    from edge_mllm_quant.tower import quantise_tower
     from edge_mllm_quant.vision_int8 import quantise_dynamic
 
     work.mkdir(parents=True, exist_ok=True)
     files = {name: work / f"{name.replace(' ', '_')}.onnx" for name in ("float", *{w.graph for w in WAYS.values()})}
     if all(path.exists() for path in files.values()):
         return files
+    traced, samples = trace(source)
+    save_graph(traced["onnx"], files["float"])
+    packed = copy_of(traced["mha"])
+    if not pack_projections(packed):
+        raise SystemExit("no projections of one input found")
+    mha = quantise_dynamic(copy_of(traced["mha"]))
+    save_graph(mha, files["mha"])
+    save_graph(quantise_dynamic(traced["onnx"]), files["attention"])
+    save_graph(quantise_dynamic(packed), files["packed"])
+    for name, blocks in (
+        ("blocks", Blocks()),
+        ("values", Blocks(int8_values=True)),
+        ("both", Blocks(int8_scores=True, int8_values=True)),
+    ):
+        graph = copy_of(mha)
+        if not rewrite_attention(graph, blocks):
+            raise SystemExit("no attention found")
+        save_graph(graph, files[name])
+    random = not samples
+    least, tuned = (LEAST_TOKENS, ()) if random else (1, samples)
+    for name, heads in (("int8", 4), ("int8 2", 2), ("int8 12", 12)):
+        with block_heads(heads):
+            made = quantise_tower(copy_of(traced["mha"]), find_recipe("vision", "int8"), tuned, integer_from=least)
+        save_graph(made.model, files[name])
+    fixed = samples or noise(traced["mha"])
+    save_graph(quantise_tower(traced["mha"], find_recipe("vision", "int8_static"), fixed).model, files["int8_static"])
+    return files
+
+
+def trace(source: str) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
+    """The tower with each attention operator, and tiles of the calibration pictures (none for random weights)."""
+    from edge_mllm_export.calibration import read_calibration
+    from edge_mllm_export.families import find_family
+    from edge_mllm_export.source import resolve_source
+    from edge_mllm_export.vision_attention import ATTENTIONS
+    from edge_mllm_export.vision_onnx import tower_samples, trace_tower
+
     with TemporaryDirectory() as scratch:
         checkpoint = resolve_source(source, Path(scratch))
         family = find_family(checkpoint)
@@ -95,29 +137,53 @@ def build_graphs(source: str, work: Path) -> dict[str, Path]:
         if spec.patches is not None:
             raise SystemExit("a tower that takes any size has no fixed number of tokens to cut into blocks")
         size = (spec.tile_height, spec.tile_width)
-        traced = {kind: trace_tower(family.build_tower(checkpoint), size, kind) for kind in ("onnx", "mha")}
-    save_graph(traced["onnx"], files["float"])
-    copies = {"attention": traced["onnx"], "mha": traced["mha"], "packed": onnx.ModelProto()}
-    copies["packed"].CopyFrom(traced["mha"])
-    if not pack_projections(copies["packed"]):
-        raise SystemExit("no projections of one input found")
-    plain = {name: quantise_dynamic(model) for name, model in copies.items()}
-    for name, graph in plain.items():
-        save_graph(graph, files[name])
-    both = Blocks(int8_scores=True, int8_values=True)
-    for name, base, blocks in (
-        ("blocks", "mha", Blocks()),
-        ("values", "mha", Blocks(int8_values=True)),
-        ("both", "mha", both),
-        ("both packed", "packed", both),
-        ("both small", "mha", Blocks(int8_scores=True, int8_values=True, most_bytes=1 << 20)),
-    ):
-        graph = onnx.ModelProto()
-        graph.CopyFrom(plain[base])
-        if not rewrite_attention(graph, blocks):
-            raise SystemExit("no attention found")
-        save_graph(graph, files[name])
-    return files
+        traced = {kind: trace_tower(family.build_tower(checkpoint), size, kind) for kind in ATTENTIONS}
+        if checkpoint.random_weights:
+            return traced, ()
+        pictures = [picture for probe in read_calibration()[:SAMPLES] for picture in probe.pictures]
+        return traced, tower_samples(checkpoint, family, pictures)
+
+
+def copy_of(model: Any) -> Any:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
+
+
+def noise(model: Any) -> list[dict[str, Any]]:
+    """One tile of noise: fixed scales have to come from something where only speed is asked."""
+    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    return [{"pixels": np.random.default_rng(0).normal(size=(1, *sides)).astype(np.float32)}]
+
+
+@contextmanager
+def block_heads(heads: int) -> Iterator[None]:
+    """Integer attention with blocks of so many heads."""
+    from edge_mllm_quant import integer_attention
+
+    before, integer_attention.BLOCK_HEADS = integer_attention.BLOCK_HEADS, heads
+    try:
+        yield
+    finally:
+        integer_attention.BLOCK_HEADS = before
+
+
+def operations(path: Path) -> dict[str, float]:
+    """Operations of one tile: products with weights, and attention."""
+    import onnx
+
+    graph = onnx.load_model(path).graph
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    shapes |= {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.output}
+    linear = sum(
+        2 * np.prod([max(1, side) for side in shapes[node.output[0]]]) * weights[node.input[1]][0]
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights
+    )
+    heads = [shapes[node.output[0]] for node in graph.node if node.op_type == "Attention"]
+    attention = sum(4 * shape[1] * shape[2] ** 2 * shape[3] for shape in heads)
+    return {"linear": float(linear), "attention": float(attention)}
 
 
 def open_session(path: Path, threads: int, way: Way) -> Any:
@@ -135,15 +201,14 @@ def open_session(path: Path, threads: int, way: Way) -> Any:
 
 def make_run(way: Way, path: Path, threads: int) -> Callable[[], float]:
     """What measures seconds a tile."""
-    each = max(1, threads // way.streams)
-    sessions = [open_session(path, each, way) for _ in range(way.streams)]
-    sides = [side if isinstance(side, int) else 1 for side in sessions[0].get_inputs()[0].shape]
+    session = open_session(path, max(1, threads // way.streams), way)
+    sides = [side if isinstance(side, int) else 1 for side in session.get_inputs()[0].shape]
     pixels = np.random.default_rng(0).normal(size=(way.tiles // way.streams, *sides[1:])).astype(np.float32)
     pool = ThreadPoolExecutor(way.streams)
 
     def run() -> float:
         start = time.perf_counter()
-        list(pool.map(lambda session: session.run(["embeddings"], {"pixels": pixels}), sessions))
+        list(pool.map(lambda _: session.run(["embeddings"], {"pixels": pixels}), range(way.streams)))
         return (time.perf_counter() - start) / way.tiles
 
     run()
@@ -182,9 +247,9 @@ def agreement(files: dict[str, Path], checkpoint: str, pictures: int) -> dict[st
         image, vision = family.image(opened), family.vision(opened)
         probes = read_calibration()[:pictures]
         tiles = [tile for probe in probes for tile in cut_tiles(probe.pictures[0], image, vision).pixels]
-    bfloat = {"openvino-bf16": files["float"]} if find_spec("openvino") is not None else {}
     sessions = {name: open_session(path, 1, WAYS[PLAIN]) for name, path in files.items()}
-    sessions |= {name: open_tower(path, "openvino-bf16", 1) for name, path in bfloat.items()}
+    engines = {f"{way.engine} {way.graph}": way for way in WAYS.values() if way.engine != "ort"}
+    sessions |= {name: open_tower(files[way.graph], way.engine, 1) for name, way in engines.items()}
     exact = np.concatenate([sessions["float"].run(["embeddings"], {"pixels": tile[None]})[0] for tile in tiles])
     found = {}
     for name, session in sessions.items():
@@ -208,29 +273,44 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "tower")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "tower.json")
+    parser.add_argument("--build", action="store_true")
     given = parser.parse_args()
-    from edge_mllm.bench.fingerprint import fingerprint
-
     if find_spec("openvino") is not None:
         WAYS.update(OPENVINO)
-    table = measure(build_graphs(given.source, given.work / "timed"), given.threads, given.repeat)
-    trained = agreement(build_graphs(given.trained, given.work / "trained"), given.trained, given.pictures)
+    timed = build_graphs(given.source, given.work / "timed")
+    trained = build_graphs(given.trained, given.work / "trained")
+    if given.build:
+        return
+    from edge_mllm.bench.fingerprint import fingerprint
+    from edge_mllm.bench.peaks import measure_peaks
+
+    peaks = measure_peaks(given.threads, seconds=3)
+    table = measure(timed, given.threads, given.repeat)
+    found = agreement(trained, given.trained, given.pictures)
+    work = operations(timed["float"])
+    floor = (work["linear"] + work["attention"]) / peaks.int8_ops_per_s
+    for row in table.values():
+        row["of_int8_peak"] = floor / row["tile_s"]
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(fingerprint(peaks=False)),
         "source": given.source,
         "threads": given.threads,
         "rounds": given.repeat,
-        "ways": table,
-        "agreement_on_trained_weights": trained,
+        "peaks": asdict(peaks),
+        "operations_of_a_tile": work,
+        "ways": {name: {**asdict(WAYS[name]), **row} for name, row in table.items()},
+        "agreement_on_trained_weights": found,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print("| way | of plain | s/tile | load s | mean cosine |\n|---|---|---|---|---|")
+    print("| way | of plain | s/tile | load s | of the int8 peak | mean cosine | relative error |")
+    print("|---|---|---|---|---|---|---|")
     for name, row in table.items():
         way = WAYS[name]
-        cosine = trained[way.engine if way.engine in trained else way.graph]["mean_cosine"]
-        print(f"| {name} | {row['ratio']:.2f} | {row['tile_s']:.3f} | {row['load_s']:.2f} | {cosine:.5f} |")
+        close = found[way.graph if way.engine == "ort" else f"{way.engine} {way.graph}"]
+        figures = f"{row['ratio']:.2f} | {row['tile_s']:.3f} | {row['load_s']:.2f} | {row['of_int8_peak']:.0%}"
+        print(f"| {name} | {figures} | {close['mean_cosine']:.5f} | {close['relative_error']:.4f} |")
 
 
 if __name__ == "__main__":

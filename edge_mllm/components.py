@@ -20,7 +20,7 @@ from edge_mllm.limits import megabytes
 from edge_mllm.pair.files import is_gguf
 from edge_mllm.published.directory import PublishedDirectory, is_published, open_directory
 from edge_mllm.reader import BundleReader, Reader
-from edge_mllm.tower_session import TowerEngine, engine_label
+from edge_mllm.tower_session import SLOW_IN_OPENVINO, TowerEngine, engine_label
 from edge_mllm.vision import VisionTower
 from edge_mllm.vision_cache import VisionCache, tower_digest
 
@@ -150,8 +150,9 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
     """
     if opening.vision_engine != "ort":
         engine_label(opening.vision_engine)  # says now, and not with the first picture, that it is not installed
-        if bundle.spec.parts["vision"].precision.startswith("int"):
-            _log.warning("OpenVINO runs integer towers many times slower than ONNX Runtime; export with --vision fp16")
+        if bundle.spec.parts["vision"].precision in SLOW_IN_OPENVINO:
+            advice = "export with --vision int8_static or fp16"
+            _log.warning("OpenVINO runs this integer tower many times slower than ONNX Runtime; %s", advice)
     spec, settings, low_memory = bundle.spec, opening.settings, opening.low_memory
     tile_batch = opening.tile_batch
     tower = VisionTower.of(bundle, threads=settings.threads, engine=opening.vision_engine, tile_batch=tile_batch)

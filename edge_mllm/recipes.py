@@ -35,6 +35,7 @@ RECIPE_LIST: tuple[ListedRecipe, ...] = (
     ListedRecipe("vision", "fp32", 32, "32-bit floats"),
     ListedRecipe("vision", "fp16", 16, "weights stored in 16 bits, computed in 32"),
     ListedRecipe("vision", "int8", 8, "8-bit weights, activations measured per call; projector 16 bits", True),
+    ListedRecipe("vision", "int8_static", 8, "as int8 with scales fixed after pictures: for OpenVINO and NPUs"),
     ListedRecipe("vision", "int4", 4.5, "4-bit weights in blocks of 32, projector 8 bits; smallest, slower than int8"),
     ListedRecipe("mmproj", "f32", 32, "32-bit floats"),
     ListedRecipe("mmproj", "f16", 16, "16-bit floats", True),
@@ -60,6 +61,7 @@ TRUE_BITS: dict[tuple[Component, str], tuple[float, float, float]] = {
     ("vision", "fp32"): (32.0, 32.0, 32.0),
     ("vision", "fp16"): (16.01, 16.01, 16.0),
     ("vision", "int8"): (9.03, 9.36, 8.95),
+    ("vision", "int8_static"): (9.02, 9.35, 8.95),
     ("vision", "int4"): (5.0, 5.17, 4.96),
 }
 """All bytes of a part by its weights, for each of :data:`PUBLISHED_SIZES`; tables and all else included."""

@@ -21,6 +21,8 @@ from edge_mllm.errors import BundleError, EngineError, ExtraMissingError, Settin
 from edge_mllm.memory import trim_heap
 
 TowerEngine = Literal["ort", "openvino", "openvino-bf16"]
+SLOW_IN_OPENVINO = ("int8", "int4")
+"""Vision recipes whose integer operators are ONNX Runtime's own."""
 TOWER_ENGINES: tuple[TowerEngine, ...] = get_args(TowerEngine)
 Array = npt.NDArray[Any]
 

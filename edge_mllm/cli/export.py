@@ -100,7 +100,7 @@ def export(
     max_size: MaxSize = None,
     max_loss: MaxLoss = None,
     vision: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16, int8 (default) or int4.")
+        str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16, int8 (default), int8_static, int4.")
     ] = None,
     override: Annotated[
         list[str] | None,

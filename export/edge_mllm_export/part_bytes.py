@@ -155,10 +155,11 @@ def _tower_bytes(name: str, shape: tuple[int, ...], recipe: str) -> int:
         return 4 * values
     matrix = len(shape) == 2 and "embedding" not in name
     projector = matrix and any(fnmatch(name, pattern) for pattern in PROJECTOR_PATTERNS)
-    if recipe == "int8":
+    if recipe in ("int8", "int8_static"):
         if not matrix:
             return 4 * values
-        return 2 * values if projector else values + 5 * shape[0]
+        channel = 4 if recipe == "int8_static" else 5  # a step, and with scales of each call a zero point
+        return 2 * values if projector else values + channel * shape[0]
     if recipe == "int4" and matrix:
         blocks = shape[0] * -(-shape[1] // _VISION_BLOCK)
         return blocks * (_VISION_BLOCK if projector else _VISION_BLOCK // 2) + _half(blocks)

@@ -54,15 +54,15 @@ def write_vision_onnx(
 
     Input ``pixels`` float32 [tiles, 3, height, width], output ``embeddings`` float32 [tiles, tokens, n_embd], whatever
     the precision inside; for a tower that takes any size see :class:`edge_mllm.bundle.VisionSpec`. With fp16 the
-    weights are stored in half precision and cast when the file is loaded: half the size, full speed on a CPU. With int8
-    the matrix products run in integers, weights per output channel and activations per call. With int4 the weights are
-    in blocks of 4 bits. See :mod:`edge_mllm_quant.tower`.
+    weights are stored in half precision and cast when the file is loaded: half the size, full speed on a CPU. With
+    int8 the matrix products run in integers, weights per output channel and activations per call; with int8_static the
+    scales of activations are fixed. With int4 the weights are in blocks of 4 bits. See :mod:`edge_mllm_quant.tower`.
 
     Args:
         checkpoint: Where the weights are.
         family: Builds the tower.
         out: File to write.
-        recipe: One of the vision recipes: fp32, fp16, int8, int4.
+        recipe: One of the vision recipes.
         attention: Operator for the attention, see :mod:`edge_mllm_export.vision_attention`.
         samples: Inputs of the tower to quantise with, see :func:`tower_samples`.
     """

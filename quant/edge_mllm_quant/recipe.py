@@ -104,6 +104,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("vision", "fp32", lossless=True),
     _recipe("vision", "fp16"),
     _recipe("vision", "int8"),
+    _recipe("vision", "int8_static"),
     _recipe("vision", "int4"),
     _recipe("mmproj", "f32", lossless=True),
     _recipe("mmproj", "f16"),

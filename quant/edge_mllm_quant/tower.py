@@ -1,15 +1,18 @@
 """The vision tower's recipes on its float graph: what is quantised, what stays, and what the pictures decide.
 
-``int8``: products in integers, the projector in half precision. The projector alone made more than half of an int8
-tower's error where it was measured, and holds a few per cent of its weights. With sample inputs, outlier channels
-migrate into the weights where that lowers the error of the embeddings on these samples.
+``int8``: products in integers, those of long attentions included, the projector in half precision. The projector alone
+made more than half of an int8 tower's error where it was measured, and holds a few per cent of its weights. With sample
+inputs, queries, keys and values are evened out, and outlier channels migrate into the weights where that lowers the
+error of the embeddings on these samples.
+
+``int8_static``: the same products with weights, with scales that are fixed after the samples; attention in float.
 
 ``int4``: weights in blocks of 4 bits chosen with what the products are fed, the projector in blocks of 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_mllm.errors import SettingError
 from edge_mllm_quant.graph_files import save_graph
 from edge_mllm_quant.half_storage import store_half
+from edge_mllm_quant.head_balance import balance_heads
+from edge_mllm_quant.integer_attention import LEAST_TOKENS, use_integer_attention
 from edge_mllm_quant.migration import Where, migrate_outliers
 from edge_mllm_quant.override import PROJECTOR_PATTERNS
 from edge_mllm_quant.vision_int4 import quantise_weights
 from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
+from edge_mllm_quant.vision_static import quantise_static
 from edge_mllm_quant.watching import Feeds, FloatArray, Seen, watch_inputs
 
 if TYPE_CHECKING:
@@ -35,8 +42,9 @@ HALF_FROM = 1024
 """Initialisers with fewer values stay float32: biases and norms weigh nothing."""
 PRODUCTS_BELOW = 9000
 """Input channels from which the matrix of second moments takes more memory than it is worth."""
-_WORTH = 0.8
-"""Channels migrate where that lowers the error to this share or less; smaller gains on few samples are noise."""
+_FREE, _WORTH = 0.97, 0.8
+"""Channels migrate into layer norms, or everywhere at the cost of a multiplication, where that lowers the error to this
+share or less."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,16 @@ class Quantised:
     """For the ``recipe`` section of bundle.json."""
 
 
-def quantise_tower(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds] = ()) -> Quantised:
+def quantise_tower(
+    model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds] = (), *, integer_from: int = LEAST_TOKENS
+) -> Quantised:
     """Store a tower as a recipe says.
 
     Args:
         model: float32 graph with its tensors in memory; it must not be used afterwards.
         recipe: One of the vision recipes.
         samples: Inputs of the tower to decide with; none: the nearest codes, no migration.
+        integer_from: Tokens from which int8 computes attention in integers too.
 
     Raises:
         OverrideError: A pattern of ``recipe.keep_float`` finds nothing.
@@ -62,7 +73,9 @@ def quantise_tower(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Fee
     if recipe.name == "fp16":
         store_half(model, at_least=HALF_FROM)
     elif recipe.name == "int8":
-        return _int8(model, recipe, samples)
+        return _int8(model, recipe, samples, integer_from)
+    elif recipe.name == "int8_static":
+        return _int8_static(model, recipe, samples)
     elif recipe.name == "int4":
         return _int4(model, recipe, samples)
     return Quantised(model, {})
@@ -80,31 +93,63 @@ def _int4(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Q
     return Quantised(model, {"samples": len(samples)} if samples else {})
 
 
-def _int8(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Quantised:
+def _int8(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds], integer_from: int) -> Quantised:
+    def quantise(model: onnx.ModelProto) -> onnx.ModelProto:
+        model = _integers(model, recipe)
+        use_integer_attention(model, least_tokens=integer_from)
+        return model
+
+    return _migrated(model, samples, quantise) if samples else Quantised(quantise(model), {})
+
+
+def _int8_static(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Quantised:
     if not samples:
-        return Quantised(_integers(model, recipe), {})
-    seen, exact = watch_inputs(model, samples), run_graph(model, samples)
+        raise SettingError("the vision recipe int8_static takes its scales from pictures; leave --no-calibration out")
+    return _migrated(model, samples, lambda candidate: _fixed(candidate, recipe, samples))
+
+
+def _migrated(
+    model: onnx.ModelProto, samples: Sequence[Feeds], quantise: Callable[[onnx.ModelProto], onnx.ModelProto]
+) -> Quantised:
+    """The tower quantised after the migration that serves it best."""
+    exact = run_graph(model, samples)
+    balanced = balance_heads(model, samples)
+    seen = watch_inputs(model, samples)
     errors: dict[str, float] = {}
-    ways: tuple[tuple[Where, float], ...] = (("none", 1.0), ("norms", _WORTH), ("all", _WORTH))
+    ways: tuple[tuple[Where, float], ...] = (("none", 1.0), ("norms", _FREE), ("all", _WORTH))
     chosen, best = ways[0][0], None
     for name, share in ways:
         candidate = _copy(model)
         migrate_outliers(candidate, _peaks(seen), where=name)
-        candidate = _integers(candidate, recipe)
+        candidate = quantise(candidate)
         errors[name] = relative_error(exact, run_graph(candidate, samples))
         if best is None or errors[name] < share * errors[chosen]:
             chosen, best = name, candidate
-    return Quantised(best, {"samples": len(samples), "migration": chosen, "errors": errors})
+    return Quantised(best, {"samples": len(samples), "balanced": balanced, "migration": chosen, "errors": errors})
 
 
 def _integers(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
     """Integer products but for the projector, which is stored in half precision unless the recipe keeps it float."""
-    asked = {name for patterns in recipe.keep_float for name in find_products(model, patterns)}
-    half = [name for name in _projector(model) if name not in asked]
+    asked, half = _float_products(model, recipe)
     weights = {node.input[1] for node in model.graph.node if node.name in half}
     model = quantise_dynamic(model, keep=[*asked, *half])
     store_half(model, choose=lambda name: name in weights)
     return model
+
+
+def _fixed(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> onnx.ModelProto:
+    """Integer products with fixed scales; projector as in :func:`_integers`."""
+    asked, half = _float_products(model, recipe)
+    weights = {node.input[1] for node in model.graph.node if node.name in half}
+    quantise_static(model, watch_inputs(model, samples), keep=[*asked, *half])
+    store_half(model, choose=lambda name: name in weights)
+    return model
+
+
+def _float_products(model: onnx.ModelProto, recipe: Recipe) -> tuple[set[str], list[str]]:
+    """Products that the recipe keeps float, and the projector's others."""
+    asked = {name for patterns in recipe.keep_float for name in find_products(model, patterns)}
+    return asked, [name for name in _projector(model) if name not in asked]
 
 
 def _projector(model: onnx.ModelProto) -> list[str]:

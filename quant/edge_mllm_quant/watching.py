@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,16 @@ class Seen:
 
     peaks: FloatArray
     """Largest absolute value of each channel, float32 [channels]."""
+    lowest: FloatArray
+    """Smallest value of each channel, float32 [channels]."""
+    highest: FloatArray
     moments: Moments
+
+    @property
+    def middle(self) -> FloatArray:
+        """Half way between smallest and largest value of each channel, float32 [channels]."""
+        middle: FloatArray = (self.lowest + self.highest) / 2
+        return middle
 
 
 def shared_inputs(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
@@ -43,10 +52,18 @@ def shared_inputs(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def watch_inputs(model: onnx.ModelProto, samples: Iterable[Feeds], *, products_below: int = 0) -> dict[str, Seen]:
-    """Run a float graph and note what goes into its products.
+    """Run a float graph and note what goes into its products: :func:`watch_values` of these."""
+    return watch_values(model, sorted(shared_inputs(model)), samples, products_below=products_below)
+
+
+def watch_values(
+    model: onnx.ModelProto, names: Sequence[str], samples: Iterable[Feeds], *, products_below: int = 0
+) -> dict[str, Seen]:
+    """Run a float graph and note what some of its tensors hold.
 
     Args:
         model: float32 graph with its tensors in memory; it stays as it is.
+        names: Tensors [..., channels].
         samples: Inputs of each run, at least one.
         products_below: Tensors of fewer channels than this get the whole matrix of second moments.
 
@@ -56,7 +73,6 @@ def watch_inputs(model: onnx.ModelProto, samples: Iterable[Feeds], *, products_b
     import onnx
     import onnxruntime as ort
 
-    names = sorted(shared_inputs(model))
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {value.name for value in watched.graph.output}
@@ -72,7 +88,7 @@ def watch_inputs(model: onnx.ModelProto, samples: Iterable[Feeds], *, products_b
         options.log_severity_level = 3
         session = ort.InferenceSession(str(Path(scratch) / "watched.onnx"), options, ["CPUExecutionProvider"])
         for feeds in samples:
-            for name, values in zip(names, session.run(names, dict(feeds)), strict=True):
+            for name, values in zip(names, session.run([*names], dict(feeds)), strict=True):
                 sums[name].add(values.reshape(-1, values.shape[-1]), products_below)
     return {name: entry.seen() for name, entry in sums.items()}
 
@@ -82,16 +98,19 @@ class _Sum:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.peaks: FloatArray = np.zeros(1, np.float32)
+        self.lowest: FloatArray = np.full(1, np.inf, np.float32)
+        self.highest: FloatArray = np.full(1, -np.inf, np.float32)
         self.total: FloatArray = np.zeros(1, np.float32)
 
     def add(self, rows: FloatArray, products_below: int) -> None:
         """Take in [positions, channels]."""
         self.rows += len(rows)
-        self.peaks = np.maximum(self.peaks, np.abs(rows).max(0))
+        self.lowest, self.highest = np.minimum(self.lowest, rows.min(0)), np.maximum(self.highest, rows.max(0))
         self.total = self.total + (rows.T @ rows if rows.shape[1] < products_below else np.square(rows).sum(0))
 
     def seen(self) -> Seen:
         mean = self.total / np.float32(self.rows)
         whole = mean if mean.ndim == 2 else None
-        return Seen(self.peaks, Moments(self.rows, mean if whole is None else mean.diagonal().copy(), whole))
+        peaks = np.maximum(-self.lowest, self.highest)
+        squares = mean if whole is None else mean.diagonal().copy()
+        return Seen(peaks, self.lowest, self.highest, Moments(self.rows, squares, whole))

@@ -9,12 +9,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_mllm.errors import SettingError
+from edge_mllm_quant.activations import Moments
 from edge_mllm_quant.migration import migrate_outliers
 from edge_mllm_quant.override import OverrideError
 from edge_mllm_quant.recipe import find_recipe
 from edge_mllm_quant.tower import quantise_tower, relative_error, run_graph
 from edge_mllm_quant.vision_int8 import quantise_dynamic
-from edge_mllm_quant.watching import watch_inputs
+from edge_mllm_quant.vision_static import activation_scale
+from edge_mllm_quant.watching import Seen, watch_inputs
 
 WIDTH, HIDDEN, OUT = 64, 128, 32
 SAMPLES = [{"x": np.random.default_rng(10 + n).normal(size=(40, WIDTH)).astype(np.float32)} for n in range(6)]
@@ -129,6 +132,29 @@ def test_outliers_that_break_plain_int8_are_survived(tmp_path: Path) -> None:
     assert found["static migrated"] < 0.03 and found["ours"] < 0.02, found
     assert made.report["migration"] == "all"
     assert made.report["errors"]["all"] < 0.2 * made.report["errors"]["none"]
+
+
+def test_fixed_scales_come_from_samples_and_survive_outliers() -> None:
+    recipe = find_recipe("vision", "int8_static")
+    made = quantise_tower(_tower(200.0), recipe, SAMPLES)
+    kinds = [node.op_type for node in made.model.graph.node]
+    assert (kinds.count("QuantizeLinear"), kinds.count("DequantizeLinear")) == (2, 4)  # the projector is left out
+    codes = {tensor.name: tensor.data_type for tensor in made.model.graph.initializer if tensor.name.endswith("_codes")}
+    assert set(codes.values()) == {TensorProto.INT8} and set(codes) == {"fc1.weight_codes", "fc2.weight_codes"}
+    assert "fc1.weight" not in {tensor.name for tensor in made.model.graph.initializer}
+    assert _error(made.model, 200.0) < 0.03
+    with pytest.raises(SettingError, match="takes its scales from pictures"):
+        quantise_tower(_tower(), recipe)
+
+
+def test_codes_reach_from_the_smallest_to_the_largest_value() -> None:
+    """Zero has a code of its own, whatever the range."""
+    for values in ([[-1.0, 3.0]], [[2.0, 5.0]], [[-4.0, -2.0]], [[0.0, 0.0]]):
+        rows = np.array(values, np.float32)
+        seen = Seen(np.abs(rows).max(0), rows.min(0), rows.max(0), Moments(1, np.square(rows).mean(0), None))
+        step, zero = activation_scale(seen)
+        codes = np.clip(np.rint(rows / step) + int(zero), 0, 255)
+        assert np.abs((codes - int(zero)) * step - rows).max() <= 0.51 * step
 
 
 def test_without_outliers_the_graph_gets_no_further_node() -> None:
