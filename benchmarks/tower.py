@@ -7,7 +7,9 @@ ratios to plain dynamic int8 with the standard Attention operator of opset 23. O
 installed. Agreement with float32 is measured on trained weights (``--trained``, the starter), tile by tile, with
 integer attention however few its tokens are. The share of the peak is that of integer products, as ``edge-mllm bench``
 measures it, for all products of a tile. Graphs stay in the work directory; ``--build`` makes them and stops. Results go
-to benchmarks/results/tower.json and, as a table, to standard output.
+to benchmarks/results/tower.json and, as a table, to standard output. On a machine that does other work too,
+``--cpu-time`` counts the processor time of one thread instead, and ``--only`` measures some ways beside the plain one
+and leaves the other rows of the result file as they are.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ OPENVINO: dict[str, Way] = {
     "OpenVINO, int8_static, bfloat16": Way("int8_static", engine="openvino-bf16"),
 }
 SAMPLES = 24
+AGREEMENT = "agreement_on_trained_weights"
 
 
 def build_graphs(source: str, work: Path) -> dict[str, Path]:
@@ -215,17 +218,36 @@ def make_run(way: Way, path: Path, threads: int) -> Callable[[], float]:
     return run
 
 
-def measure(files: dict[str, Path], threads: int, repeat: int) -> dict[str, dict[str, Any]]:
+def cpu_run(way: Way, path: Path) -> Callable[[], float]:
+    """What measures processor seconds a tile, on one thread."""
+    session = open_session(path, 1, way)
+    sides = [side if isinstance(side, int) else 1 for side in session.get_inputs()[0].shape]
+    pixels = np.random.default_rng(0).normal(size=(way.tiles, *sides[1:])).astype(np.float32)
+
+    def run() -> float:
+        start = time.process_time()
+        session.run(["embeddings"], {"pixels": pixels})
+        return (time.process_time() - start) / way.tiles
+
+    run()
+    return run
+
+
+def measure(
+    files: dict[str, Path], ways: dict[str, Way], threads: int, repeat: int, *, cpu_time: bool
+) -> dict[str, dict[str, Any]]:
     """Medians of every way, interleaved."""
+    clock = time.process_time if cpu_time else time.perf_counter
     runs, table = {}, {}
-    for name, way in WAYS.items():
-        start = time.perf_counter()
+    for name, way in ways.items():
+        start = clock()
         open_session(files[way.graph], threads, way)
-        table[name] = {"load_s": time.perf_counter() - start, "bytes": files[way.graph].stat().st_size}
-        runs[name] = make_run(way, files[way.graph], threads)
-    samples: dict[str, list[float]] = {name: [] for name in WAYS}
+        table[name] = {"load_s": clock() - start, "bytes": files[way.graph].stat().st_size}
+        path = files[way.graph]
+        runs[name] = cpu_run(way, path) if cpu_time else make_run(way, path, threads)
+    samples: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(repeat):
-        for name in WAYS if number % 2 == 0 else reversed(WAYS):
+        for name in ways if number % 2 == 0 else reversed(ways):
             samples[name].append(runs[name]())
     for name, row in table.items():
         row["tile_s"] = statistics.median(samples[name])
@@ -274,6 +296,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "tower")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "tower.json")
     parser.add_argument("--build", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--only", action="append", metavar="PART", help="ways with this in their name or graph")
+    parser.add_argument("--agreement", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     if find_spec("openvino") is not None:
         WAYS.update(OPENVINO)
@@ -284,33 +309,45 @@ def main() -> None:
     from edge_mllm.bench.fingerprint import fingerprint
     from edge_mllm.bench.peaks import measure_peaks
 
-    peaks = measure_peaks(given.threads, seconds=3)
-    table = measure(timed, given.threads, given.repeat)
-    found = agreement(trained, given.trained, given.pictures)
-    work = operations(timed["float"])
-    floor = (work["linear"] + work["attention"]) / peaks.int8_ops_per_s
-    for row in table.values():
-        row["of_int8_peak"] = floor / row["tile_s"]
-    result = {
+    threads = 1 if given.cpu_time else given.threads
+    ways = {n: w for n, w in WAYS.items() if not given.only or n == PLAIN or any(part in n for part in given.only)}
+    if given.cpu_time:
+        ways = {name: way for name, way in ways.items() if way.streams == 1 and not way.entries}
+    work, peaks = operations(timed["float"]), measure_peaks(threads, seconds=1)
+    table = measure(timed, ways, threads, given.repeat, cpu_time=given.cpu_time)
+    for name, row in table.items():
+        row["of_int8_peak"] = sum(work.values()) / peaks.int8_ops_per_s / row["tile_s"]
+        row |= asdict(WAYS[name])
+    result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(fingerprint(peaks=False)),
         "source": given.source,
-        "threads": given.threads,
+        "clock": "processor time" if given.cpu_time else "wall",
+        "threads": threads,
         "rounds": given.repeat,
         "peaks": asdict(peaks),
         "operations_of_a_tile": work,
-        "ways": {name: {**asdict(WAYS[name]), **row} for name, row in table.items()},
-        "agreement_on_trained_weights": found,
+        "ways": table,
     }
+    kept = json.loads(given.out.read_text("utf-8")) if given.only and given.out.is_file() else {}
+    result["ways"] = kept.get("ways", {}) | table
+    close = agreement(trained, given.trained, given.pictures) if given.agreement else kept.get(AGREEMENT, {})
+    result[AGREEMENT] = close
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_table(result)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Markdown."""
     print("| way | of plain | s/tile | load s | of the int8 peak | mean cosine | relative error |")
     print("|---|---|---|---|---|---|---|")
-    for name, row in table.items():
-        way = WAYS[name]
-        close = found[way.graph if way.engine == "ort" else f"{way.engine} {way.graph}"]
+    for name, row in result["ways"].items():
+        found = result[AGREEMENT]
+        close = found.get(row["graph"] if row["engine"] == "ort" else f"{row['engine']} {row['graph']}")
         figures = f"{row['ratio']:.2f} | {row['tile_s']:.3f} | {row['load_s']:.2f} | {row['of_int8_peak']:.0%}"
-        print(f"| {name} | {figures} | {close['mean_cosine']:.5f} | {close['relative_error']:.4f} |")
+        agrees = f"{close['mean_cosine']:.5f} | {close['relative_error']:.4f}" if close else " | "
+        print(f"| {name} | {figures} | {agrees} |")
 
 
 if __name__ == "__main__":
