@@ -60,7 +60,7 @@ def main() -> None:
         for name, graph in TOWERS.items():
             put_tower(bundle, given.work / "trained" / f"{graph}.onnx")
             with edge_mllm.load(bundle, engine="onnx", threads=1) as model:
-                right[name] = matches(asked, [say(model, "tiles", *entry[:2]) for entry in asked])
+                right[name] = matches(asked, [say(model, *entry[:2]) for entry in asked])
             print(f"{name}: {right[name].mean():.4f}", flush=True)
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,10 +1,10 @@
 """Which library runs a vision tower: ONNX Runtime, or OpenVINO where it is installed.
 
 ``ort`` is ONNX Runtime. ``openvino`` computes in float32, ``openvino-bf16`` in bfloat16, which keeps 8 significant
-bits: on the starter's trained weights embeddings then have a cosine of 0.99999 with float32's, an int8 tower's 0.9998.
-On processors with matrix instructions for it (AMX) bfloat16 is the fastest way to run a tower that was exported with
-fp16 or fp32. Without them, or in float32, ONNX Runtime with an int8 tower is faster; integer towers are slow in
-OpenVINO.
+bits: on the starter's trained weights embeddings then have a cosine of 0.99999 with float32's, an int8 tower's 0.9999.
+A tower exported with ``--vision int8_static`` keeps integer products in both, its attention alone is then in float32 or
+bfloat16; the operators of an int8 or int4 tower are ONNX Runtime's own and slow in OpenVINO. Which is fastest depends
+on the processor: ``benchmarks/tower.py`` compares.
 """
 
 from __future__ import annotations

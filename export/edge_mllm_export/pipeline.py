@@ -124,7 +124,7 @@ def _check_mmproj(options: ExportOptions, family: Family) -> None:
 def _calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
     """The job with measured inputs of the decoder's layers, where they are wanted and mean something."""
     if job.checkpoint.random_weights:
-        return job
+        return _with_samples(job, None, hold_back=False) if job.recipes["vision"].fixed_scales else job
     if options.calibration is False and options.calibrate:
         raise SettingError("--calibrate names pictures and --no-calibration refuses them; leave one of them out")
     if options.calibration is False and options.kv:

@@ -48,6 +48,8 @@ class Recipe:
     """ONNX decoder: store block scales in half precision (as GGUF does), cast back when the file is loaded."""
     embeddings: Literal["float16", "float32"] = "float16"
     """ONNX decoder: type of the embedding table."""
+    fixed_scales: bool = False
+    """Vision: scales of activations are taken from sample inputs, so there must be some."""
     keep_float: tuple[tuple[str, ...], ...] = ()
     """Vision: groups of patterns of weights that stay float32; each group must find something."""
     gguf_type: str = ""
@@ -104,7 +106,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("vision", "fp32", lossless=True),
     _recipe("vision", "fp16"),
     _recipe("vision", "int8"),
-    _recipe("vision", "int8_static"),
+    _recipe("vision", "int8_static", fixed_scales=True),
     _recipe("vision", "int4"),
     _recipe("mmproj", "f32", lossless=True),
     _recipe("mmproj", "f16"),

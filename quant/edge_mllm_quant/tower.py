@@ -74,7 +74,7 @@ def quantise_tower(
         store_half(model, at_least=HALF_FROM)
     elif recipe.name == "int8":
         return _int8(model, recipe, samples, integer_from)
-    elif recipe.name == "int8_static":
+    elif recipe.fixed_scales:
         return _int8_static(model, recipe, samples)
     elif recipe.name == "int4":
         return _int4(model, recipe, samples)

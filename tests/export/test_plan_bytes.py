@@ -14,9 +14,10 @@ from edge_mllm_export.decoder_gguf import write_decoder_gguf
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.families import find_family
 from edge_mllm_export.gguf_quantise import options_of
+from edge_mllm_export.probes import draw_picture
 from edge_mllm_export.source_facts import facts_of_source
 from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_onnx import write_vision_onnx
+from edge_mllm_export.vision_onnx import tower_samples, write_vision_onnx
 from edge_mllm_quant.recipe import find_recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,10 @@ def test_float_parts_are_exact(tiny_smolvlm: Path, tiny_bundle: Path) -> None:
 @pytest.mark.parametrize("recipe", [name for name in recipe_names("vision") if name != "fp32"])
 def test_tower_bytes_are_exact(recipe: str, tiny_smolvlm_tied: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny_smolvlm_tied)
-    write_vision_onnx(checkpoint, find_family(checkpoint), tmp_path / "vision.onnx", find_recipe("vision", recipe))
+    chosen, family, samples = find_recipe("vision", recipe), find_family(checkpoint), ()
+    if chosen.fixed_scales:
+        samples = tower_samples(checkpoint, family, [draw_picture(90, 60, seed=1)])
+    write_vision_onnx(checkpoint, family, tmp_path / "vision.onnx", chosen, samples=samples)
     (told,) = (part.weight_bytes for part in facts_of_source(str(tiny_smolvlm_tied)).towers if part.recipe == recipe)
     assert told == stored_bytes(tmp_path / "vision.onnx")
 
