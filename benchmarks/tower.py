@@ -197,6 +197,7 @@ def open_session(path: Path, threads: int, way: Way) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
+    options.enable_mem_pattern = False
     for key, value in (("session.force_spinning_stop", "1"), *way.entries):
         options.add_session_config_entry(key, value)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
