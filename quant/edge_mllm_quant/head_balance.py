@@ -57,17 +57,17 @@ def balance_heads(model: onnx.ModelProto, samples: Sequence[Feeds]) -> int:
             graph.shift(layers[2], -value.middle)
             factor = _clipped(np.sqrt(_spread(key) / np.maximum(query.peaks, 1e-20)))
             graph.scale(layers[0], factor)
-            graph.scale(layers[1], 1 / factor)
+            graph.scale(layers[1], np.reciprocal(factor))
             rows = np.abs(graph.array(layers[3].weight)).max(1)
             even = _clipped(np.sqrt(_spread(value) / np.maximum(rows, 1e-20)))
-            graph.scale(layers[2], 1 / even)
+            graph.scale(layers[2], np.reciprocal(even))
             graph.replace(layers[3].weight, graph.array(layers[3].weight) * even[:, None])
     return len(found)
 
 
 def _spread(seen: Seen) -> FloatArray:
     """Largest absolute value of each channel once it is centred."""
-    spread: FloatArray = (seen.highest - seen.lowest) / 2
+    spread: FloatArray = ((seen.highest - seen.lowest) / 2).astype(np.float32)
     return spread
 
 

@@ -37,7 +37,7 @@ class Seen:
     @property
     def middle(self) -> FloatArray:
         """Half way between smallest and largest value of each channel, float32 [channels]."""
-        middle: FloatArray = (self.lowest + self.highest) / 2
+        middle: FloatArray = ((self.lowest + self.highest) / 2).astype(np.float32)
         return middle
 
 
