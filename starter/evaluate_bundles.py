@@ -1,6 +1,6 @@
 """Ask checkpoint (bf16) and both 4-bit bundles the same held-out questions, the checkpoint by the thumbnail alone too.
 
-    python -m starter.evaluate_bundles --bundle edge_mllm/starter.edge --pages 400 --scenes 80
+    python -m starter.evaluate_bundles --bundle edge_mllm/starter.edge --pages 400
 
 Writes starter/results/accuracy.json: accuracy per skill (exact match, case included) for every run, and for each
 bundle the paired difference to the checkpoint with a bootstrap interval.
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=HERE / "checkpoint")
     parser.add_argument("--bundle", type=Path, default=HERE.parent / "edge_mllm" / "starter.edge")
     parser.add_argument("--pages", type=int, default=400)
-    parser.add_argument("--scenes", type=int, default=80, help="scenes of each kind")
+    parser.add_argument("--scenes", type=int, default=0, help="scenes of each kind")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy.json")
     options = parser.parse_args()
     asked = [*evaluate.questions(options.pages), *evaluate.scene_questions(options.scenes)]
