@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: demo test lint fmt golden parity slow starter-bundle starter-results models-md layouts wheel-check aarch64 peers oracle clean
+.PHONY: demo test lint fmt golden parity slow starter-bundle models-md layouts wheel-check aarch64 peers oracle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -8,13 +8,14 @@ et al., SageAttention, arXiv 2410.02367, section 4.2), queries uint8 for each he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from edge_mllm_quant.replacement import Replacement, attribute
 
 _MICROSOFT = "com.microsoft"
 
@@ -52,7 +53,7 @@ def rewrite_attention(model: onnx.ModelProto, blocks: Blocks) -> int:
             nodes.append(node)
             continue
         _, tokens, width = shapes[node.input[0]]
-        heads = int(_attribute(node, "num_heads"))
+        heads = int(attribute(node, "num_heads"))
         writer = _Writer(node, _Shape(tokens, heads, width // heads), blocks)
         writer.write()
         nodes.extend(writer.nodes)
@@ -112,25 +113,19 @@ def _sides(value: onnx.ValueInfoProto) -> Any:
     return value.type.tensor_type.shape.dim
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
-    return next(helper.get_attribute_value(each) for each in node.attribute if each.name == name)
-
-
-class _Writer:
-    """Nodes in place of one MultiHeadAttention; names start with its output's."""
+class _Writer(Replacement):
+    """In place of one MultiHeadAttention."""
 
     def __init__(self, node: onnx.NodeProto, shape: _Shape, blocks: Blocks) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self._node, self._shape, self._blocks = node, shape, blocks
-        self._named: set[str] = set()
+        super().__init__(node)
+        self._shape, self._blocks = shape, blocks
 
     def write(self) -> None:
         """The whole attention."""
         query, key, value = self._node.input
         shape, blocks = self._shape, self._blocks
         heads = [shape.width] * shape.heads
-        factor = self._constant("factor", np.float32(_attribute(self._node, "scale")))
+        factor = self._constant("factor", np.float32(attribute(self._node, "scale")))
         if blocks.int8_scores:
             queries = self._split(query, "queries", heads, 2)
             keys, key_steps = self._quantise(self._centre(key, "key")[0], "key")
@@ -158,7 +153,7 @@ class _Writer:
         if self._blocks.int8_scores:
             codes, step, zero = (self._name(f"query_{kind}_{head}") for kind in ("codes", "step", "zero"))
             self._append("DynamicQuantizeLinear", [query], [codes, step, zero])
-            factor = self._constant("factor", np.float32(_attribute(self._node, "scale")))
+            factor = self._constant("factor", np.float32(attribute(self._node, "scale")))
             query, steps = codes, [self._add("Mul", [step, factor], f"scaled_{head}"), key[1], zero]
         rows = self._shape.rows(self._blocks.most_bytes)
         parts = []
@@ -212,29 +207,3 @@ class _Writer:
         line = self._add("Reshape", [step, self._ints("all", -1)], f"line_{name}")
         heads = self._split(codes, f"heads_{name}", [shape.width] * shape.heads, 2)
         return heads, self._split(line, f"steps_{name}", [1] * shape.heads, 0)
-
-    def _split(self, source: str, name: str, sizes: list[int], axis: int) -> list[str]:
-        if len(sizes) == 1:
-            return [source]
-        outputs = [self._name(f"{name}_{index}") for index in range(len(sizes))]
-        self._append("Split", [source, self._ints(f"sizes_of_{name}", *sizes)], outputs, axis=axis)
-        return outputs
-
-    def _add(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        self._append(kind, inputs, [self._name(name)], **attributes)
-        return self._name(name)
-
-    def _append(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name=f"{outputs[0]}_{kind}", **attributes))
-
-    def _ints(self, name: str, *values: int) -> str:
-        return self._constant(name, np.array(values, np.int64))
-
-    def _constant(self, name: str, value: Any) -> str:
-        if name not in self._named:
-            self._named.add(name)
-            self.constants.append(numpy_helper.from_array(np.asarray(value), self._name(name)))
-        return self._name(name)
-
-    def _name(self, name: str) -> str:
-        return f"{self._node.output[0]}/{name}"

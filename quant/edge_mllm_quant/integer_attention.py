@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_mllm_quant.replacement import Replacement, attribute
+
 if TYPE_CHECKING:
     import onnx
 
@@ -63,12 +65,6 @@ def _values(model: onnx.ModelProto) -> list[Any]:
     return [*model.graph.value_info, *model.graph.input]
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
-    from onnx import helper
-
-    return next(helper.get_attribute_value(each) for each in node.attribute if each.name == name)
-
-
 @dataclass(frozen=True)
 class _Shape:
     tokens: int
@@ -96,7 +92,7 @@ def _shape_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> _Shape |
     sides = shapes.get(node.input[0], [])
     if len(sides) != 3 or not sides[1] or len([name for name in node.input if name]) != 3:
         return None
-    heads = _attribute(node, "num_heads")
+    heads = attribute(node, "num_heads")
     return _Shape(sides[1], heads, sides[2] // heads)
 
 
@@ -106,21 +102,19 @@ def _cut(whole: int, most: int) -> list[int]:
     return [whole // parts + (number < whole % parts) for number in range(parts)]
 
 
-class _Writer:
-    """Nodes in place of one MultiHeadAttention; names start with its output's."""
+class _Writer(Replacement):
+    """In place of one MultiHeadAttention."""
 
     def __init__(self, node: onnx.NodeProto, shape: _Shape) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self._node, self._shape = node, shape
-        self._named: set[str] = set()
+        super().__init__(node)
+        self._shape = shape
 
     def write(self) -> None:
         """The whole attention."""
         query, key, value = self._node.input
         codes, step, zero = (self._name(f"query_{part}") for part in ("codes", "step", "zero"))
         self._append("DynamicQuantizeLinear", [query], [codes, step, zero])
-        factor = self._constant("factor", np.float32(_attribute(self._node, "scale")))
+        factor = self._constant("factor", np.float32(attribute(self._node, "scale")))
         scaled = self._add("Mul", [step, factor], "query_scaled")
         keys, key_step = self._signed(key, "key")
         values, value_step = self._signed(value, "value")
@@ -178,34 +172,3 @@ class _Writer:
 
     def _product(self, inputs: Sequence[str], name: str) -> str:
         return self._add("MatMulIntegerToFloat", inputs, name, domain=_MICROSOFT)
-
-    def _split(self, source: str, name: str, sizes: list[int], axis: int) -> list[str]:
-        if len(sizes) == 1:
-            return [source]
-        outputs = [self._name(f"{name}_{index}") for index in range(len(sizes))]
-        label = "group_sizes" if axis == 1 else "row_sizes"
-        self._append("Split", [source, self._ints(label, *sizes)], outputs, axis=axis)
-        return outputs
-
-    def _add(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        self._append(kind, inputs, [self._name(name)], **attributes)
-        return self._name(name)
-
-    def _append(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name=f"{outputs[0]}_{kind}", **attributes))
-
-    def _ints(self, name: str, *values: int) -> str:
-        return self._constant(name, np.array(values, np.int64))
-
-    def _constant(self, name: str, value: Any) -> str:
-        from onnx import numpy_helper
-
-        if name not in self._named:
-            self._named.add(name)
-            self.constants.append(numpy_helper.from_array(np.asarray(value), self._name(name)))
-        return self._name(name)
-
-    def _name(self, name: str) -> str:
-        return f"{self._node.output[0]}/{name}"
