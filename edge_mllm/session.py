@@ -244,6 +244,12 @@ class Model:
             json_schema=json_schema,
             prompt_lookup=prompt_lookup,
         )
+        return self.respond(prompt, images, request, system=system)
+
+    def respond(
+        self, prompt: str, images: Sequence[Picture], request: Request, *, system: str | None = None
+    ) -> Iterator[Piece]:
+        """As :meth:`stream`, with all that is asked beside the messages in one value."""
         messages = question_messages(prompt, len(images), system)
         watch = self.start_watch()
         parts = self.pipeline.pictures(images, Conversation(messages, ()), request, watch, keep_any=False)

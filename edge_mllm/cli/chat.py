@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_mllm.cli import _options as options
 from edge_mllm.cli._costs import cost_line
 from edge_mllm.cli._errors import plain_errors
+from edge_mllm.cli._groups import grouped
 from edge_mllm.cli.run import print_stream
 
 if TYPE_CHECKING:
@@ -23,61 +25,33 @@ if TYPE_CHECKING:
 _HELP = "/image PATH adds a picture to the next question, /quit ends (so does Ctrl-D); Ctrl-C stops an answer"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ChatAnswerOptions(options.AnswerOptions):
+    """As for ``run``; turns may be longer."""
+
+    max_new_tokens: options.MaxNewTokensOption = 512
+
+
 @plain_errors
+@grouped
 def chat(
     *,
-    model: options.ModelOption = None,
+    loading: options.ModelOptions,
     image: options.ImagesOption = None,
-    engine: options.EngineOption = None,
-    max_new_tokens: options.MaxNewTokensOption = 512,
-    temperature: options.TemperatureOption = 0.0,
-    top_p: options.TopPOption = 1.0,
-    repetition_penalty: options.RepetitionOption = 1.0,
-    seed: options.SeedOption = None,
     system: options.SystemOption = None,
-    threads: options.ThreadsOption = None,
-    n_ctx: options.ContextOption = None,
-    kv_type: options.KVTypeOption = None,
-    detail: options.DetailOption = options.DetailName.auto,
-    max_image_tokens: options.MaxImageTokensOption = None,
-    max_memory: options.MaxMemoryOption = None,
-    max_ttft: options.MaxTtftOption = None,
-    image_reduction: options.ReductionOption = None,
-    cache_dir: options.CacheDirOption = None,
-    low_memory: options.LowMemoryOption = False,
-    chat_file: options.ChatFileOption = None,
-    json_schema: options.JsonSchemaOption = None,
-    prompt_lookup: options.PromptLookupOption = 0,
-    precision: options.PrecisionOption = None,
-    mmproj: options.MmprojOption = None,
-    vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
+    chat_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--chat-file",
+            metavar="FILE",
+            help="Go on with the conversation in FILE where there is one, and keep it there at the end.",
+        ),
+    ] = None,
+    answering: _ChatAnswerOptions,
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
-    from edge_mllm import SamplingOptions, load
-    from edge_mllm.budget import image_budget
-    from edge_mllm.request import Request
-
-    sampling = SamplingOptions(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
-    request = Request(
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        budget=image_budget(detail.value, max_image_tokens, image_reduction),
-        limits=options.read_limits(max_memory, max_ttft),
-        json_schema=options.read_schema(json_schema),
-        prompt_lookup=prompt_lookup,
-    )
-    files: dict[str, Any] = {"precision": precision, "mmproj": mmproj, "cache_dir": cache_dir}
-    with load(
-        model,
-        engine=engine,
-        threads=threads,
-        n_ctx=n_ctx,
-        kv_type=options.kv_type_of(kv_type),
-        low_memory=low_memory,
-        **files,
-        vision_engine=vision_engine.value,
-        max_memory=request.limits.max_memory,
-    ) as loaded:
+    request = answering.request()
+    with loading.load(request.limits.max_memory) as loaded:
         conversation = _begin(loaded, chat_file, system)
         try:
             _talk(conversation, list(image or ()), request, _preparing(loaded, request))

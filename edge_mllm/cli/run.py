@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ import typer
 from edge_mllm.cli import _options as options
 from edge_mllm.cli._costs import cost_line
 from edge_mllm.cli._errors import plain_errors
+from edge_mllm.cli._groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.answer import Answer, Piece
@@ -22,76 +22,35 @@ _log = logging.getLogger(__name__)
 
 
 @plain_errors
+@grouped
 def run(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask.")],
     *,
-    model: options.ModelOption = None,
+    loading: options.ModelOptions,
     image: options.ImagesOption = None,
-    engine: options.EngineOption = None,
     as_json: options.JsonOption = False,
-    max_new_tokens: options.MaxNewTokensOption = 256,
-    temperature: options.TemperatureOption = 0.0,
-    top_k: options.TopKOption = 0,
-    top_p: options.TopPOption = 1.0,
-    min_p: options.MinPOption = 0.0,
-    repetition_penalty: options.RepetitionOption = 1.0,
-    seed: options.SeedOption = None,
-    stop: options.StopOption = None,
     system: options.SystemOption = None,
-    threads: options.ThreadsOption = None,
-    n_ctx: options.ContextOption = None,
-    kv_type: options.KVTypeOption = None,
-    detail: options.DetailOption = options.DetailName.auto,
-    max_image_tokens: options.MaxImageTokensOption = None,
-    max_memory: options.MaxMemoryOption = None,
-    max_ttft: options.MaxTtftOption = None,
-    image_reduction: options.ReductionOption = None,
-    cache_dir: options.CacheDirOption = None,
-    low_memory: options.LowMemoryOption = False,
-    json_schema: options.JsonSchemaOption = None,
-    prompt_lookup: options.PromptLookupOption = 0,
-    precision: options.PrecisionOption = None,
-    mmproj: options.MmprojOption = None,
-    vision_engine: options.VisionEngineOption = options.VisionEngineName.ort,
+    answering: options.AnswerOptions,
 ) -> None:
     """Answer a prompt about pictures, or about none.
 
     The answer streams to standard output; one line of costs goes to standard error.
     """
-    from edge_mllm import SamplingOptions, load
-
-    sampling = SamplingOptions(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, seed=seed
-    )
-    schema, limits = options.read_schema(json_schema), options.read_limits(max_memory, max_ttft)
-    tuned = _tuned(model, engine, threads, precision)
-    chosen: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "mmproj": mmproj, **tuned}
-    files: dict[str, Any] = {"vision_engine": vision_engine.value, "cache_dir": cache_dir, "low_memory": low_memory}
-    cut: dict[str, Any] = {"detail": detail.value, "max_image_tokens": max_image_tokens, "reduction": image_reduction}
-    texts: dict[str, Any] = {"stop": stop or (), "system": system, "json_schema": schema}
-    cut |= {"max_memory": limits.max_memory, "max_ttft": limits.max_ttft_s}
-    files |= {"n_ctx": n_ctx, "kv_type": options.kv_type_of(kv_type), "max_memory": limits.max_memory}
-    with load(model, **chosen, **files) as loaded:
-        pieces = loaded.stream(
-            prompt,
-            list(image or ()),
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            **texts,
-            **cut,
-            prompt_lookup=prompt_lookup,
-        )
-        _show(pieces, as_json, tuned)
+    request = answering.request()
+    tuned = _tuned(loading)
+    with loading.load(request.limits.max_memory, **tuned) as loaded:
+        _show(loaded.respond(prompt, list(image or ()), request, system=system), as_json, tuned)
 
 
-def _tuned(model: Path | None, engine: str | None, threads: int | None, precision: str | None) -> dict[str, Any]:
+def _tuned(loading: options.ModelOptions) -> dict[str, Any]:
     """Settings that ``edge-mllm tune`` kept; nothing where there are none or options say otherwise."""
     from edge_mllm.errors import ModelNotFoundError
     from edge_mllm.session import starter_bundle
     from edge_mllm.tune.kept import applicable
 
+    path = starter_bundle() if loading.model is None else loading.model
     try:
-        found = applicable(starter_bundle() if model is None else model, engine, threads, precision)
+        found = applicable(path, loading.engine, loading.threads, loading.precision)
     except ModelNotFoundError:  # load says it better
         return {}
     if found is None:
