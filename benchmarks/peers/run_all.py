@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from material import BUILD, ROOT, checkpoint_directory, export_bundle_once, picture_file, python_of
+from no_amx import refuse_amx
 from processes import PeerFailedError, PeerProcess, available_bytes, prepare
 from protocol import Job, Question, Reply
 from roster import ENTRIES, LEFT_OUT, Entry, choose
@@ -66,6 +67,8 @@ class Settings:
 def main() -> None:
     """Prepare, measure, write."""
     given = _arguments()
+    if given.no_amx:
+        refuse_amx()
     settings = _settings(given)
     could_not: dict[str, str] = dict(LEFT_OUT)
     running = _start(choose((given.peers or "").split(",")), settings, could_not, given)
@@ -95,7 +98,8 @@ def main() -> None:
         for process in running.values():
             process.close()
     result = _result(given, settings, running, replies) | {"could_not": could_not}
-    out = Path(given.out or ROOT / "benchmarks" / "results" / f"peers_{settings.name}.json")
+    file = f"peers_{settings.name}{'_no_amx' if given.no_amx else ''}.json"
+    out = Path(given.out or ROOT / "benchmarks" / "results" / file)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print_table(result)
 
@@ -116,6 +120,7 @@ def _arguments() -> argparse.Namespace:
         "--prepare", action="store_true", help="make environments and model files, start every peer once"
     )
     parser.add_argument("--peers", help="names or beginnings of names, with commas between; default: all")
+    parser.add_argument("--no-amx", action="store_true", help="as on a processor without AMX, for every peer")
     parser.add_argument("--out", help="another result file")
     return parser.parse_args()
 
@@ -209,6 +214,7 @@ def _result(
         "model": settings.name,
         "random_weights": given.shape is not None,
         "threads": settings.threads,
+        "amx_refused": given.no_amx,
         "picture": given.size,
         "prompt_tokens": settings.prompt_tokens,
         "visual_tokens": settings.visual_tokens,
