@@ -93,7 +93,9 @@ class DecoderSpec:
     head_dim: int | None = None
     """Size of one key or value head; needed for ONNX graphs that leave that dimension of the cache symbolic."""
     embedding_scale: float = 1.0
-    """Factor on token embeddings (not on visual ones) that the decoder graph leaves to the caller."""
+    """Factor on token embeddings that the decoder graph leaves to the caller."""
+    scales_pictures: bool = False
+    """Whether that factor is on visual embeddings too."""
 
 
 @dataclass(frozen=True, kw_only=True)

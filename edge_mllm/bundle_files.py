@@ -272,7 +272,7 @@ def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None
 
 
 def _check_stitching(root: Path, spec: BundleSpec, plan: TilePlan, where: str) -> None:
-    """A map needs square tiles of tokens, and the newline embedding behind its rows."""
+    """A map needs square tiles of tokens, and the newline embedding behind its rows unless it is plain."""
     if plan.stitch is None:
         return
     if math.isqrt(spec.vision.tokens_per_tile) ** 2 != spec.vision.tokens_per_tile:
@@ -281,7 +281,7 @@ def _check_stitching(root: Path, spec: BundleSpec, plan: TilePlan, where: str) -
     if plan.stitch.max_tiles is not None and not 0 < plan.stitch.max_tiles <= MAX_TILES:
         reason = f"{plan.stitch.max_tiles} is not from 1 to {MAX_TILES}"
         raise BundleError(root, f"{where}, image.tiler.stitch.max_tiles: {reason}")
-    if "newline" not in spec.parts:
+    if not plan.stitch.plain and "newline" not in spec.parts:
         raise BundleError(root, f"{where} names no newline, which image.tiler.stitch needs; export the model again")
 
 

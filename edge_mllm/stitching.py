@@ -2,7 +2,8 @@
 
 Without stitching that is tile after tile. With it, the tokens of the grid's tiles are laid out as one map of the whole
 picture, what shows padding is cut off, a map that is too large is shrunk, and each row of it ends with the newline
-embedding (Li et al., arXiv 2408.03326, section 3.2; ``pack_image_features`` in transformers).
+embedding (Li et al., arXiv 2408.03326, section 3.2; ``pack_image_features`` in transformers). A plain map is the first
+of these steps alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def join_tiles(embeddings: FloatArray, plan: TilePlan, newline: FloatArray | Non
         embeddings: float32 [tiles, tokens per tile, n_embd], in the order of the plan's tiles; what a tower for any
             size gives passes through as one tile.
         plan: How the picture was tiled.
-        newline: float32 [n_embd], needed where the plan stitches.
+        newline: float32 [n_embd], needed where the plan stitches and is not plain.
 
     Returns:
         float32 [plan.tokens(tokens per tile), n_embd].
@@ -32,13 +33,13 @@ def join_tiles(embeddings: FloatArray, plan: TilePlan, newline: FloatArray | Non
     width = embeddings.shape[-1]
     if plan.stitch is None:
         return embeddings.reshape(-1, width)
-    assert newline is not None  # noqa: S101  (a bundle that stitches has one, which is checked when it is opened)
+    ends = np.empty((0, width), np.float32) if plan.stitch.plain else _row_end(newline)
     if plan.count == 1:
-        return np.concatenate([embeddings[0], newline[None]])
+        return np.concatenate([embeddings[0], ends])
     whole, tiles = (embeddings[:1], embeddings[1:]) if plan.global_first else (embeddings[-1:], embeddings[:-1])
     if not plan.has_global:
         whole, tiles = embeddings[:0], embeddings
-    found = _with_newlines(_window(tiles, plan), newline)
+    found = _with_ends(_window(tiles, plan), ends)
     parts = [whole.reshape(-1, width), found.reshape(-1, width)]
     return np.concatenate(parts if plan.global_first else parts[::-1])
 
@@ -54,9 +55,14 @@ def _window(tiles: FloatArray, plan: TilePlan) -> FloatArray:
     return resize_bilinear(window, part.new_rows, part.new_cols) if part.shrunk else window
 
 
-def _with_newlines(window: FloatArray, newline: FloatArray) -> FloatArray:
-    column = np.broadcast_to(newline, (window.shape[0], 1, len(newline)))
-    return np.concatenate([window, column], axis=1)
+def _row_end(newline: FloatArray | None) -> FloatArray:
+    assert newline is not None  # noqa: S101  (a bundle that needs one has one, which is checked when it is opened)
+    return newline[None]
+
+
+def _with_ends(window: FloatArray, ends: FloatArray) -> FloatArray:
+    """Every row of the map with what ends it: one embedding or none."""
+    return np.concatenate([window, np.broadcast_to(ends, (len(window), *ends.shape))], axis=1)
 
 
 def resize_bilinear(values: FloatArray, rows: int, cols: int) -> FloatArray:

@@ -50,13 +50,16 @@ class Stitch:
 
     max_tiles: int | None = None
     """A map with clearly more tokens than so many tiles have is shrunk; None keeps it as it is."""
+    plain: bool = False
+    """Whether that is all: nothing is cut off and there is no newline. For tiles without padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestFitGrid:
-    """Of a list of grids the one that keeps most pixels of the picture, which is scaled into it and centred on black.
+    """Of a list of grids the one that keeps most pixels of the picture, if it is scaled into it with its ratio kept.
 
-    A tile of the whole picture, stretched, comes first. An empty list leaves that tile alone.
+    So it is scaled, and centred on black; with ``stretch`` it fills the grid. A tile of the whole picture, stretched,
+    comes first. An empty list leaves that tile alone.
     """
 
     kind: Literal["best_fit_grid"] = "best_fit_grid"
@@ -65,6 +68,7 @@ class BestFitGrid:
     """Rows and columns, in the order in which they are tried."""
     slack: float = 0.0
     """A grid that keeps less than this share of pixels fewer may take the place of an earlier one if it wastes less."""
+    fit: Literal["pad", "stretch"] = "pad"
     stitch: Stitch | None = None
 
 

@@ -82,9 +82,10 @@ class OrtDecoder:
             self._cache.bind(self._step)
 
     def embed(self, ids: IntArray) -> FloatArray:
-        """What the graph is given for token ids int64 [n]: float32 [n, n_embd]."""
+        """Embeddings float32 [n, n_embd] of token ids int64 [n]: rows that do the same as the ids."""
         check_segments([Tokens(ids)], self.n_embd, self.n_vocab)
-        return self._embed(Tokens(ids)).astype(np.float32, copy=False)
+        rows = self._look_up(ids) if self._spec.scales_pictures else self._embed(Tokens(ids))
+        return rows.astype(np.float32, copy=False)
 
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
@@ -201,10 +202,15 @@ class OrtDecoder:
             self.reserve(max(needed, self._cache.capacity + self._cache.capacity // 2))
 
     def _embed(self, segment: Segment) -> npt.NDArray[Any]:
-        if not isinstance(segment, Tokens):
-            return segment.embeddings.astype(self._type, copy=False)
-        rows = np.asarray(self._table[segment.ids]).astype(self._type, copy=False)
-        return rows if self._spec.embedding_scale == 1.0 else rows * self._type(self._spec.embedding_scale)
+        if isinstance(segment, Tokens):
+            rows, scales = self._look_up(segment.ids), True
+        else:
+            rows, scales = segment.embeddings.astype(self._type, copy=False), self._spec.scales_pictures
+        unscaled = self._spec.embedding_scale == 1.0 or not scales
+        return rows if unscaled else rows * self._type(self._spec.embedding_scale)
+
+    def _look_up(self, ids: IntArray) -> npt.NDArray[Any]:
+        return np.asarray(self._table[ids]).astype(self._type, copy=False)
 
     def _run_chunk(
         self, rows: npt.NDArray[Any], positions: IntArray, blocks: IntArray, *, all_logits: bool

@@ -67,10 +67,10 @@ def token_areas(plan: TilePlan, tokens_per_tile: int) -> tuple[TokenArea, ...]:
     if plan.stitch is None:
         return (tile,) * plan.count
     if plan.count == 1:
-        return (tile, TokenArea(rows=1, cols=0, line_ends=True))
+        return (tile,) if plan.stitch.plain else (tile, TokenArea(rows=1, cols=0, line_ends=True))
     found = plan.token_map(tokens_per_tile)
     parts = [tile] * int(plan.has_global)
-    grid = TokenArea(rows=found.new_rows, cols=found.new_cols, line_ends=True)
+    grid = TokenArea(rows=found.new_rows, cols=found.new_cols, line_ends=found.newlines)
     return (*parts, grid) if plan.global_first else (grid, *parts)
 
 

@@ -1,4 +1,4 @@
-"""Of a list of grids the one that keeps most of the picture, which is scaled into it with its ratio kept."""
+"""Of a list of grids the one that keeps most of the picture, which is scaled into it or stretched onto it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edge_mllm.tile_plans.steps import Pad, Resize, TilePlan, check_count, grid_boxes
+from edge_mllm.tile_plans.steps import Pad, Resize, Step, TilePlan, check_count, grid_boxes
 from edge_mllm.tilers import BestFitGrid
 
 
 def plan(width: int, height: int, tiler: BestFitGrid) -> TilePlan:
-    """Size for size as transformers' PIL image processors (Apache-2.0) of this tiling plan it."""
+    """Size for size as transformers' PIL image processors (Apache-2.0) of this tiling plan it.
+
+    They pad; stretching instead is that of You et al., arXiv 2404.05719, as published.
+    """
     tile = tiler.tile
     whole = (Resize(tile, tile),)
     if not tiler.grids:
@@ -20,12 +23,15 @@ def plan(width: int, height: int, tiler: BestFitGrid) -> TilePlan:
     rows, cols = best_grid(width, height, tiler)
     check_count(width, height, rows * cols)
     canvas = (cols * tile, rows * tile)
-    scaled = _scaled_into(width, height, *canvas)
-    left, top = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
+    steps: tuple[Step, ...] = (Resize(*canvas),)
+    if tiler.fit == "pad":
+        scaled = _scaled_into(width, height, *canvas)
+        left, top = (canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2
+        steps = (Resize(*scaled), Pad(*canvas, left, top))
     return TilePlan(
         width=width,
         height=height,
-        steps=(Resize(*scaled), Pad(*canvas, left, top)),
+        steps=steps,
         crops=grid_boxes(rows, cols, tile, tile),
         rows=rows,
         cols=cols,

@@ -86,13 +86,13 @@ class TilePlan:
         if self.stitch is None:
             return self.count * tokens_per_tile
         if self.count == 1:
-            return tokens_per_tile + 1
+            return tokens_per_tile + int(not self.stitch.plain)
         return tokens_per_tile * int(self.has_global) + self.token_map(tokens_per_tile).tokens
 
     def token_map(self, tokens_per_tile: int) -> TokenMap:
         """What is left of the map of all tiles' tokens when they are stitched."""
         picture, grid = (self.width, self.height), (self.rows, self.cols)
-        return token_map(picture, grid, tokens_per_tile, None if self.stitch is None else self.stitch.max_tiles)
+        return token_map(picture, grid, tokens_per_tile, self.stitch or Stitch())
 
     @property
     def tile_size(self) -> tuple[int, int]:

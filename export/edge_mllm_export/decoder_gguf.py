@@ -94,6 +94,7 @@ def _quantise(
 def _write_plain(text_dir: Path, out: Path, name: str, dtype: GgufType | None) -> None:
     config = TextConfig(json.loads((text_dir / "config.json").read_text(encoding="utf-8")))
     backbone = find_backbone(config)
+    backbone.check(config)
     vocabulary = read_vocabulary(text_dir, config.need("vocab_size"))
     weights = read_inventory(text_dir, config.need("model_type"))
     tensors = list(_tensors(backbone, config, weights, dtype))

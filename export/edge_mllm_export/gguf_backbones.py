@@ -81,6 +81,8 @@ class Backbone:
     """Added to norm weights that the checkpoint stores as a difference from one."""
     computed: Callable[[TextConfig], dict[str, FloatArray]] = field(default=lambda _: {})
     """Tensors that are computed from the configuration."""
+    check: Callable[[TextConfig], None] = field(default=lambda _: None)
+    """Refuses, before anything is read, what llama.cpp computes otherwise."""
 
 
 def _shape(writer: gguf.GGUFWriter, config: TextConfig) -> None:
@@ -153,6 +155,15 @@ def _phi3(writer: gguf.GGUFWriter, config: TextConfig) -> None:
         writer.add_rope_scaling_attn_factors(factor)
 
 
+def _check_gemma(config: TextConfig) -> None:
+    if not config.get("tie_word_embeddings", True):
+        reason = "is false, but llama.cpp takes the embedding table for this model's output head"
+        raise CheckpointError("config.json", "tie_word_embeddings", reason)
+    if config.get("hidden_act", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
+        reason = f"is {config.get('hidden_act')!r}, but llama.cpp computes gelu_pytorch_tanh here"
+        raise CheckpointError("config.json", "hidden_act", reason)
+
+
 def _gemma3(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     local = config.rope("sliding_attention").get("rope_theta")
     if local is not None:
@@ -223,6 +234,13 @@ BACKBONES = (
         model_types=("phi3",),
         keys=(_shape, _rotary, _rotary_width, _phi3),
         computed=_longrope_factors,
+    ),
+    Backbone(
+        arch="gemma",
+        model_types=("gemma",),
+        keys=(_shape, _head_width, _rotary),
+        norm_shift=1.0,
+        check=_check_gemma,
     ),
     Backbone(
         arch="gemma3",

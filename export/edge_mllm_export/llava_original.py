@@ -7,22 +7,27 @@ TinyLLaVA/TinyLLaVA_Factory (both Apache-2.0); LLaVA-KD has the latter's layout.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
 from edge_mllm_export.families.llava_phi import ARCHITECTURE as LLAVA_PHI
 from edge_mllm_export.llava_original_prompt import END, IMAGE, chat_template, write_tokenizer
+from edge_mllm_export.original_layout import (
+    LAYER,
+    PROJECTOR,
+    copy_papers,
+    renamed,
+    text_fields,
+    tower_layers,
+    tower_widths,
+    write_document,
+)
 from edge_mllm_export.shard_writer import ShardWriter
 from edge_mllm_export.tensor_store import TensorInfo, read_inventory, read_tensor
-
-if TYPE_CHECKING:
-    pass
 
 _BACKBONES = {"qwen2": "LlavaForConditionalGeneration", "llama": "LlavaForConditionalGeneration", "phi": LLAVA_PHI}
 """Language models that are known -> the class that has them."""
@@ -30,15 +35,13 @@ _LACKING = {
     "phi3": "Phi-3's prompt, which is not in the checkpoint",
     "stablelm": "StableLM's partial rotary embedding",
     "minicpm": "MiniCPM's scaled residuals",
-    "gemma": "Gemma's first generation",
+    "gemma": "the scale of pictures before a Gemma in this layout",
     "openelm": "OpenELM's layers of different widths",
 }
 """Language models of published checkpoints that no decoder writer knows -> what is missing."""
 _SIGLIP = re.compile(r"(?:^|/)siglip-(base|large|so400m)-patch(\d+)-(\d+)$")
 _HEADS = {"base": 12, "large": 16, "so400m": 16}
 _DEPTHS = {"base": 12, "large": 24, "so400m": 27}
-_LAYER = "model.vision_tower.encoder.layers."
-_TEXT_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,8 @@ def _bunny_vision(file: Path, config: dict[str, Any], tensors: Mapping[str, Tens
         reason = f"is {named!r}, known: siglip-SIZE-patchN-N"
         raise CheckpointError(file, "mm_vision_tower", reason)
     size, patch, side = known[1], int(known[2]), int(known[3])
-    first = f"{_LAYER}0.mlp.fc1.weight"
-    if first not in tensors or len(tensors[first].shape) != 2:
-        reason = f"holds no tower; the weights of {named} have to be in the checkpoint"
-        raise CheckpointError(file.parent, "tensors", reason)
-    inner, hidden = tensors[first].shape
     return {
-        "hidden_size": hidden,
-        "intermediate_size": inner,
+        **tower_widths(file, named, tensors),
         "num_attention_heads": _HEADS[size],
         "image_size": side,
         "patch_size": patch,
@@ -109,7 +106,7 @@ def _tiny_vision(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
     if vision.get("model_type") != "siglip_vision_model":
         reason = f"is {vision.get('model_type')!r}, known: siglip_vision_model"
         raise CheckpointError(file, "vision_config.model_type", reason)
-    if f"{_LAYER}0.mlp.fc1.weight" not in tensors:
+    if f"{LAYER}0.mlp.fc1.weight" not in tensors:
         raise CheckpointError(file.parent, "tensors", "holds no tower; its weights have to be in the checkpoint")
     fields = ("hidden_size", "intermediate_size", "num_attention_heads", "image_size", "patch_size", "layer_norm_eps")
     return {name: vision[name] for name in fields if name in vision}
@@ -118,8 +115,7 @@ def _tiny_vision(file: Path, config: dict[str, Any], tensors: Mapping[str, Tenso
 _BUNNY = _Layout(
     names=(
         ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
-        ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
-        ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
+        *PROJECTOR,
         ("model.", "model.language_model."),
     ),
     text=_bunny_text,
@@ -166,31 +162,21 @@ def rewrite_llava_original(source: Path, config: dict[str, Any], out: Path) -> P
     file = source / "config.json"
     text = layout.text(file, config)
     stored = read_inventory(source, str(config["model_type"]))
-    tensors = {_name(layout, name): info for name, info in stored.items()}
+    tensors = {renamed(name, layout.names): info for name, info in stored.items()}
     native = _native_config(file, config, layout, text, tensors)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(source, out, native["text_config"]["vocab_size"])
     native["image_token_index"] = tokenizer.token_to_id(IMAGE)
-    _write_json(out / "config.json", native)
-    _write_json(out / "preprocessor_config.json", _preprocessor(file, config, native["vision_config"]["image_size"]))
-    _write_json(out / "processor_config.json", {"image_token": IMAGE})
-    _write_json(out / "generation_config.json", {"eos_token_id": tokenizer.token_to_id(END)})
+    write_document(out / "config.json", native)
+    write_document(out / "preprocessor_config.json", _preprocessor(file, config, native["vision_config"]["image_size"]))
+    write_document(out / "processor_config.json", {"image_token": IMAGE})
+    write_document(out / "generation_config.json", {"eos_token_id": tokenizer.token_to_id(END)})
     (out / "chat_template.jinja").write_text(chat_template(trims=layout.trims), encoding="utf-8")
-    for name in ("README.md", "LICENSE"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+    copy_papers(source, out)
     with ShardWriter(out) as writer:
         for name, info in tensors.items():
             writer.add(name, read_tensor(info))
     return out
-
-
-def _name(layout: _Layout, stored: str) -> str:
-    """LLaVA's name; a name that is not known stays as it is and is refused later."""
-    for before, after in layout.names:
-        if stored.startswith(before):
-            return after + stored.removeprefix(before)
-    return stored
 
 
 def _native_config(
@@ -202,7 +188,7 @@ def _native_config(
     if config.get("use_s2"):
         raise CheckpointError(file, "use_s2", "is true: pictures at several scales are not supported")
     vision = layout.vision(file, config, tensors)
-    layers = _tower_layers(tensors)
+    layers = tower_layers(tensors)
     tied = bool(text.get("tie_word_embeddings", False))
     return {
         "architectures": [_BACKBONES[text["model_type"]]],
@@ -212,7 +198,7 @@ def _native_config(
         "tie_word_embeddings": tied,
         "vision_feature_layer": _feature_layer(file, config, layout, layers),
         "vision_feature_select_strategy": _strategy(file, config, layout),
-        "text_config": {**_plain(file, text), "model_type": text["model_type"], "tie_word_embeddings": tied},
+        "text_config": {**text_fields(file, text), "model_type": text["model_type"], "tie_word_embeddings": tied},
         "vision_config": {
             "model_type": "siglip_vision_model",
             **vision,
@@ -220,11 +206,6 @@ def _native_config(
             "vision_use_head": any(name.startswith("model.vision_tower.head.") for name in tensors),
         },
     }
-
-
-def _tower_layers(tensors: Mapping[str, TensorInfo]) -> int:
-    numbers = {name.removeprefix(_LAYER).partition(".")[0] for name in tensors if name.startswith(_LAYER)}
-    return len(numbers)
 
 
 def _feature_layer(file: Path, config: dict[str, Any], layout: _Layout, layers: int) -> int:
@@ -248,21 +229,6 @@ def _strategy(file: Path, config: dict[str, Any], layout: _Layout) -> str:
     return known[found]
 
 
-def _plain(file: Path, text: dict[str, Any]) -> dict[str, Any]:
-    """Those fields that the language model's class knows."""
-    from transformers import AutoConfig
-
-    known = AutoConfig.for_model(text["model_type"]).to_dict()
-    known.pop("rope_parameters", None)
-    kept = {*known, "rope_theta", "rope_scaling", "head_dim", "partial_rotary_factor"}
-    fields = {key: value for key, value in text.items() if key in kept}
-    for name in _TEXT_SIZES:
-        value = fields.setdefault(name, known[name])
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(file, name, f"is {value!r}, expected a whole number above 0")
-    return {key: value for key, value in fields.items() if not key.startswith("_") and key != "architectures"}
-
-
 def _preprocessor(file: Path, config: dict[str, Any], side: int) -> dict[str, Any]:
     """SigLIP's own processing, or with ``pad`` a square in the mean's colour first."""
     aspect = config.get("image_aspect_ratio", "square")
@@ -281,7 +247,3 @@ def _preprocessor(file: Path, config: dict[str, Any], side: int) -> dict[str, An
         "crop_size": square,
         **shared,
     }
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -89,7 +89,7 @@ def write_tokenizer(source: Path, out: Path, n_vocab: int) -> Tokenizer:
         (out / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
         _add_to_settings(out / "tokenizer_config.json", number)
     after = Tokenizer.from_str(json.dumps(document))
-    _check_cut(source, before, after)
+    check_cut(source, before, after)
     return after
 
 
@@ -99,8 +99,17 @@ def _add_to_settings(path: Path, number: int) -> None:
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _check_cut(source: Path, before: Tokenizer, after: Tokenizer) -> None:
-    """A prompt with pictures must give the ids of its pieces, begin tokens behind the first left out."""
+def check_cut(source: Path, before: Tokenizer, after: Tokenizer) -> None:
+    """A prompt with pictures must give the ids of its pieces, begin tokens behind the first left out.
+
+    Args:
+        source: The original checkpoint directory, for the message.
+        before: The tokenizer without a token for pictures.
+        after: The same with one.
+
+    Raises:
+        CheckpointError: It does not.
+    """
     pieces = (f"{SYSTEM} USER: ", "\nWhat is this? ", "\n  spaces ASSISTANT:")
     begin, image = before.encode("").ids, after.token_to_id(IMAGE)
     assert image is not None  # noqa: S101  (added before)

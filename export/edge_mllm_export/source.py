@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_mllm_export.adapter_config import read_adapter_config
 from edge_mllm_export.adapters import is_adapter, merge_adapter
 from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint, read_json
 from edge_mllm_export.errors import AdapterError, SourceError
 from edge_mllm_export.families import family_of
+from edge_mllm_export.ferret_original import is_ferret_original, rewrite_ferret_original
 from edge_mllm_export.hub import download, is_hub_id
 from edge_mllm_export.internvl_chat import is_internvl_chat, rewrite_internvl_chat
 from edge_mllm_export.llava_original import is_llava_original, rewrite_llava_original
@@ -18,6 +21,13 @@ from edge_mllm_export.quantised_source import refuse_quantised_files
 from edge_mllm_export.shapes import PREFIX, open_shape
 
 _GGUF = "GGUF files are already exported; 'edge-mllm run -m' opens a decoder with its mmproj as they are"
+
+_REWRITES: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[str, Any], Path], Path]], ...] = (
+    (is_internvl_chat, rewrite_internvl_chat),
+    (is_llava_original, rewrite_llava_original),
+    (is_ferret_original, rewrite_ferret_original),
+)
+"""Whether a config.json is of another layout, and what writes the checkpoint as a family reads it."""
 
 
 def resolve_source(source: str, scratch: Path) -> Checkpoint:
@@ -70,10 +80,9 @@ def _open_directory(place: _Place, scratch: Path) -> Checkpoint:
         raise SourceError(source, "the directory has no config.json, so it is no checkpoint")
     refuse_quantised_files(source, path)
     config = read_json(path / "config.json")
-    if is_internvl_chat(config):
-        path = rewrite_internvl_chat(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
-    elif is_llava_original(config):
-        path = rewrite_llava_original(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
+    rewrite = next((write for fits, write in _REWRITES if fits(config)), None)
+    if rewrite is not None:
+        path = rewrite(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))
     else:
         family_of(config)  # an unknown kind is the first thing to say, before its files are looked for
     return open_checkpoint(path, id=place.id, revision=place.revision)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle.gguf_compare import convert_all, key_differences, tensor_differences
+from oracle.gguf_compare import convert, convert_all, key_differences, tensor_differences
 from oracle.gguf_metadata import read_metadata
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 from tiny_models import randomise
@@ -92,6 +92,12 @@ CASES = {
                 "original_max_position_embeddings": 256,
             },
         },
+    ),
+    "gemma": Case(
+        "gemma",
+        {"head_dim": 32, "num_key_value_heads": 1, "tie_word_embeddings": True},
+        tolerance=0.1,
+        oracle=False,  # it reads a SentencePiece vocabulary only
     ),
     "gemma3": Case(
         "gemma3_text",
@@ -210,7 +216,7 @@ def test_f32_logits_are_torchs(name: str, tiny_smolvlm: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("quant", ["f16", "q4_0"])
-@pytest.mark.parametrize("name", ["llama-linear", "qwen2-tied", "qwen3", "phi3", "gemma3", "qwen2-vl"])
+@pytest.mark.parametrize("name", ["llama-linear", "qwen2-tied", "qwen3", "phi3", "gemma", "gemma3", "qwen2-vl"])
 def test_rows_of_embeddings_stand_for_tokens(name: str, quant: str, tiny_smolvlm: Path, tmp_path: Path) -> None:
     """The same batch as ids and as embeddings, bit for bit."""
     case = CASES[name]
@@ -263,6 +269,31 @@ def test_the_files_are_the_converters(tiny_smolvlm: Path, tmp_path: Path) -> Non
         write_decoder_gguf(tmp_path / name, tmp_path / "ours.gguf", "f16", name=name)
         assert tensor_differences(tmp_path / "ours.gguf", files[name]) == [], name
         assert set(key_differences(tmp_path / "ours.gguf", files[name])) <= known, name
+
+
+def test_a_gemma_is_the_converters_but_for_the_vocabulary(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    """Which the converter reads with the sentencepiece package."""
+    try:
+        source = llama_cpp_source()
+    except SourceMissingError as error:
+        pytest.skip(str(error))
+    make(CASES["gemma"], tmp_path / "gemma", tiny_smolvlm)
+    theirs = convert(source, tmp_path / "gemma", tmp_path / "theirs.gguf", "--outtype", "f16", vocabulary=False)
+    write_decoder_gguf(tmp_path / "gemma", tmp_path / "ours.gguf", "f16", name="gemma")
+    assert tensor_differences(tmp_path / "ours.gguf", theirs) == []
+    different = {key for key in key_differences(tmp_path / "ours.gguf", theirs) if not key.startswith("tokenizer.")}
+    assert different == {"gemma.rope.freq_base"}  # theirs leaves it to llama.cpp's default
+
+
+@pytest.mark.parametrize(("field_name", "value"), [("tie_word_embeddings", False), ("hidden_act", "silu")])
+def test_a_gemma_that_llama_cpp_would_compute_otherwise_is_refused(
+    field_name: str, value: object, tiny_smolvlm: Path, tmp_path: Path
+) -> None:
+    make(CASES["gemma"], tmp_path / "model", tiny_smolvlm)
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field_name: value}))
+    with pytest.raises(CheckpointError, match=field_name):
+        write_decoder_gguf(tmp_path / "model", tmp_path / "decoder.gguf", "f32", name="g")
 
 
 def test_qwen2_vl_carries_its_sections(tiny_smolvlm: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ MAKERS = {
     "llava_next": ("tiny_anyres", "make_tiny_llava_next"),
     "llava_onevision": ("tiny_anyres", "make_tiny_llava_onevision"),
     "bluelm_v": ("tiny_bluelm_v", "make_tiny_bluelm_v"),
+    "ferret_ui": ("tiny_ferret_ui", "make_tiny_ferret_ui"),
     "qwen2_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_vl"),
     "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),

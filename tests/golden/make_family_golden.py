@@ -71,11 +71,18 @@ def _llava_phi(directory: Path) -> Path:
     return make_tiny_llava_phi(directory, tile=384, patch=64)
 
 
+def _ferret_ui(directory: Path) -> Path:
+    from tiny_ferret_ui import make_tiny_ferret_ui
+
+    return make_tiny_ferret_ui(directory, tile=336, patch=56)
+
+
 FAMILIES["llava"] = _llava
 FAMILIES["llava_phi"] = _llava_phi
 FAMILIES["llava_next"] = _llava_next
 FAMILIES["llava_onevision"] = _llava_onevision
 FAMILIES["bluelm_v"] = _bluelm_v
+FAMILIES["ferret_ui"] = _ferret_ui
 FAMILIES["qwen2_vl"] = _qwen2_vl
 
 

@@ -35,9 +35,11 @@ def main() -> None:
 
         TextModel.get_vocab_base_pre = lambda _self, _tokenizer: known.pre
     if known.no_vocabulary:
+        from conversion.gemma import GemmaModel
         from conversion.internlm import InternLM2Model
 
-        InternLM2Model.set_vocab = lambda model: model.gguf_writer.add_tokenizer_model("none")
+        for kind in (GemmaModel, InternLM2Model):
+            kind.set_vocab = lambda model: model.gguf_writer.add_tokenizer_model("none")
     for job in known.jobs:
         sys.argv = [str(script), *job]
         runpy.run_path(str(script), run_name="__main__")

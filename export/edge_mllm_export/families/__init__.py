@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.errors import UnsupportedArchitectureError
 from edge_mllm_export.families import (
     bluelm_v,
+    ferret_ui,
     gemma3,
     idefics3,
     internvl,
@@ -32,6 +33,7 @@ FAMILIES: tuple[Family, ...] = (
     llava_next.FAMILY,
     llava_onevision.FAMILY,
     bluelm_v.FAMILY,
+    ferret_ui.FAMILY,
     qwen2_vl.FAMILY,
     qwen2_5_vl.FAMILY,
     gemma3.FAMILY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_mllm.bundle import VisionSpec
 from edge_mllm.tilers import BestFitGrid, Stitch
@@ -32,17 +32,19 @@ def square(size: Any, field: str) -> int:
     return sides[0]
 
 
-def best_fit_grid(checkpoint: Checkpoint, processor: dict[str, Any], tile: int, stitch: Stitch) -> BestFitGrid:
+def best_fit_grid(
+    config: Any, processor: dict[str, Any], tile: int, stitch: Stitch, fit: Literal["pad", "stretch"] = "pad"
+) -> BestFitGrid:
     """The tiler; processor and model must name the same resolutions.
 
     Raises:
         CheckpointError: A resolution is not made of whole tiles, or the two files disagree.
     """
     found = grids(processor, tile)
-    points = [list(point) for point in resolved_config(checkpoint).image_grid_pinpoints]
-    if points != [[rows * tile, cols * tile] for rows, cols in found]:
+    points = getattr(config, "image_grid_pinpoints", None)
+    if [list(point) for point in points or ()] != [[rows * tile, cols * tile] for rows, cols in found]:
         raise CheckpointError("config.json", "image_grid_pinpoints", f"names other resolutions than {FILE}")
-    return BestFitGrid(tile=tile, grids=found, stitch=stitch)
+    return BestFitGrid(tile=tile, grids=found, stitch=stitch, fit=fit)
 
 
 def grids(processor: dict[str, Any], tile: int) -> tuple[tuple[int, int], ...]:
@@ -63,9 +65,8 @@ def _odd(point: Any, tile: int) -> bool:
     return any(not isinstance(side, int) or side < tile or side % tile or side > _MOST * tile for side in sides)
 
 
-def vision_spec(checkpoint: Checkpoint, tile: int) -> VisionSpec:
+def vision_spec(config: Any, tile: int) -> VisionSpec:
     """Tile side and visual tokens per tile."""
-    config = resolved_config(checkpoint)
     check_tower(config, tile)
     return VisionSpec(tokens_per_tile=(tile // config.vision_config.patch_size) ** 2, tile_height=tile, tile_width=tile)
 

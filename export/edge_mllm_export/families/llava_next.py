@@ -41,7 +41,7 @@ def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     processor = _processor(checkpoint)
     rescale, mean, std = affine(processor)
     return ImageSpec(
-        tiler=anyres.best_fit_grid(checkpoint, processor, _tile(processor), Stitch()),
+        tiler=anyres.best_fit_grid(resolved_config(checkpoint), processor, _tile(processor), Stitch()),
         resample=resample_name(processor, default="bicubic"),
         rescale=rescale,
         mean=mean,
@@ -65,7 +65,7 @@ def _tile(processor: dict[str, Any]) -> int:
 
 def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     """Tile side and visual tokens per tile."""
-    return anyres.vision_spec(checkpoint, _tile(_processor(checkpoint)))
+    return anyres.vision_spec(resolved_config(checkpoint), _tile(_processor(checkpoint)))
 
 
 def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:

@@ -44,8 +44,9 @@ def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     rescale, mean, std = affine(processor)
     tile = anyres.square(processor["size"], "size")
     red, green, blue = (int(value * 255) for value in processor["image_mean"])
+    stitch = Stitch(max_tiles=most_tiles(checkpoint))
     return ImageSpec(
-        tiler=anyres.best_fit_grid(checkpoint, processor, tile, Stitch(max_tiles=most_tiles(checkpoint))),
+        tiler=anyres.best_fit_grid(resolved_config(checkpoint), processor, tile, stitch),
         several=SingleTile(tile=tile, fit="pad", fill=(red, green, blue), stitch=Stitch()),
         resample=resample_name(processor, default="bicubic"),
         rescale=rescale,
@@ -81,7 +82,7 @@ def most_tiles(checkpoint: Checkpoint) -> int:
 
 def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     """Tile side and visual tokens per tile, checked against the processor's own token count."""
-    spec = anyres.vision_spec(checkpoint, anyres.square(_processor(checkpoint)["size"], "size"))
+    spec = anyres.vision_spec(resolved_config(checkpoint), anyres.square(_processor(checkpoint)["size"], "size"))
     declared = checkpoint.processor_settings.get("num_image_tokens", spec.tokens_per_tile)
     if declared != spec.tokens_per_tile:
         reason = f"is {declared}, but a tile gives {spec.tokens_per_tile} visual tokens"

@@ -1,0 +1,137 @@
+"""Ferret-UI: a CLIP on the whole screen and on its parts, stretched; their tokens as one map; a Gemma or a Llama.
+
+Checkpoints come here from :mod:`edge_mllm_export.ferret_original`. The paper (You et al., arXiv 2404.05719) cuts a
+screen in two: one above the other, or side by side, as it stands or lies. The published models have LLaVA-NeXT's five
+grids, and apple/ml-ferret takes the one that keeps most pixels; the screen is stretched onto it instead of padded
+(``process_anyres_image``), and the tokens of its parts follow the whole screen's, row by row of the screen, without
+newlines (``mm_patch_merge_type`` "spatial"). ``image_grid_pinpoints`` says which grids a checkpoint has.
+
+Regions are given as text, as the paper's box coordinates: ``[x1, y1, x2, y2]``, each from 0 to 1000. The sampler that
+adds features of a region's mask to them is not done here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.tilers import Stitch
+from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.families import anyres
+from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
+from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
+from edge_mllm_export.families.llava import prompt_spec
+from edge_mllm_export.family import Family
+from edge_mllm_export.processor_fields import affine, given, resample_name
+from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from edge_mllm.bundle import DecoderSpec
+    from edge_mllm_export.checkpoint import Checkpoint
+
+_DEFAULTS: dict[str, Any] = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+
+
+def image_spec(checkpoint: Checkpoint) -> ImageSpec:
+    """Read preprocessor_config.json; it and the model must name the same grids."""
+    processor = _processor(checkpoint)
+    rescale, mean, std = affine(processor)
+    tile = anyres.square(processor.get("size"), "size")
+    return ImageSpec(
+        tiler=anyres.best_fit_grid(_config(checkpoint), processor, tile, Stitch(plain=True), fit="stretch"),
+        resample=resample_name(processor, default="bicubic"),
+        rescale=rescale,
+        mean=mean,
+        std=std,
+    )
+
+
+def _processor(checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.processor.get("do_center_crop"):
+        raise CheckpointError(anyres.FILE, "do_center_crop", "is true, which no released model of this kind uses")
+    steps = ("do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "resample")
+    return _DEFAULTS | given(checkpoint.processor, *steps, "size", "image_grid_pinpoints")
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    from edge_mllm_export.families.ferret_ui_model import FerretUIConfig
+
+    return resolved_config(checkpoint, FerretUIConfig)
+
+
+def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
+    """Tile side and visual tokens per tile."""
+    tile = anyres.square(_processor(checkpoint).get("size"), "size")
+    return anyres.vision_spec(_config(checkpoint), tile)
+
+
+def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
+    config = _config(checkpoint)
+    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
+
+
+def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
+    """Dimensions of the language model. A Gemma scales its input, pictures as text."""
+    text = _config(checkpoint).text_config
+    spec = plain_decoder_spec(text)
+    if text.model_type != "gemma":
+        return spec
+    return replace(spec, embedding_scale=float(text.hidden_size**0.5), scales_pictures=True)
+
+
+def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Every tensor of tower and projector."""
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    from edge_mllm_export.families import llava_tower
+
+    return llava_tower.tower_shapes(_config(checkpoint), LlavaMultiModalProjector)
+
+
+def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    from edge_mllm_export.families.llava_tower import load_tower
+
+    return load_tower(checkpoint, _config(checkpoint), LlavaMultiModalProjector)
+
+
+def model_class() -> Any:
+    """The reference, which transformers does not have."""
+    from edge_mllm_export.families.ferret_ui_model import FerretUIForConditionalGeneration
+
+    return FerretUIForConditionalGeneration
+
+
+def reference_processor(checkpoint: Checkpoint) -> Any:
+    """apple/ml-ferret's tiles with transformers' PIL image processor of CLIP."""
+    from edge_mllm_export.families.ferret_ui_processor import make_processor
+
+    return make_processor(
+        checkpoint,
+        tokens=vision_spec(checkpoint).tokens_per_tile,
+        image_token=prompt_spec(checkpoint).image_token,
+    )
+
+
+FAMILY = Family(
+    name="ferret_ui",
+    architectures=("FerretUIForConditionalGeneration",),
+    image=image_spec,
+    vision=vision_spec,
+    prompt=prompt_spec,
+    decoder=decoder_spec,
+    text_config=text_config,
+    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
+    tower_shapes=tower_shapes,
+    build_tower=build_tower,
+    reference_processor=reference_processor,
+    model_class=model_class,
+    checkpoints=("jadechoghari/Ferret-UI-Gemma2b", "jadechoghari/Ferret-UI-Llama8b"),
+    licence="CC-BY-NC (research use only), Gemma or Llama 3",
+)
