@@ -37,12 +37,14 @@ a build without it loses little, and some builds with it crash, see AMX_REBUILD.
 _GRAVE = {"AVX", "AVX2", "FMA", "F16C", "NEON", "DOTPROD", "MATMUL_INT8", "AVX512", "AVX512_VNNI", "AVX_VNNI"}
 """Those that the 4-bit and 8-bit dot products are written for; without them slower code runs."""
 
+_LOSS = "without AVX, prefill took 3.8 times as long and decoding 2.1 times on a Xeon with AVX-512 VNNI"
+"""Measured by benchmarks/generic_build.py; a test compares it with the result."""
 REBUILD = (
     "build it on this machine: CMAKE_ARGS='-DGGML_NATIVE=ON' "
     "pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 )
 AMX_REBUILD = (
-    "build it without AMX: CMAKE_ARGS=\"-DCMAKE_C_FLAGS='-mno-amx-tile -mno-amx-int8' "
+    "build it on this machine, without AMX: CMAKE_ARGS=\"-DCMAKE_C_FLAGS='-mno-amx-tile -mno-amx-int8' "
     "-DCMAKE_CXX_FLAGS='-mno-amx-tile -mno-amx-int8'\" "
     "pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 )
@@ -164,9 +166,15 @@ def missing_instructions(processor: Processor, llama: LlamaBuild) -> tuple[str, 
     return tuple(name for flag, name in _LLAMA_NAMES.items() if flag in processor.flags and name not in llama.features)
 
 
+def _rebuild(processor: Processor) -> str:
+    """How to build llama.cpp for this processor: never so that AMX_REBUILD would be the next advice."""
+    return AMX_REBUILD if "amx_int8" in processor.flags else REBUILD
+
+
 def _llama(facts: Facts) -> Iterable[Finding]:
     if facts.llama_error:
-        yield Finding("problem", "llama.cpp", f"it is installed but does not load: {facts.llama_error}", REBUILD)
+        detail = f"it is installed but does not load: {facts.llama_error}"
+        yield Finding("problem", "llama.cpp", detail, _rebuild(facts.processor))
         return
     if facts.llama is None:
         detail = "not installed; bundles run on the ONNX engine"
@@ -184,17 +192,19 @@ def _llama(facts: Facts) -> Iterable[Finding]:
     name = f"llama-cpp-python {facts.llama.version}"
     if grave:
         detail = (
-            f"{name} was built without {', '.join(missing)}, which this processor has: "
-            "the dot products of quantised weights run on slower code, prefill most of all"
+            f"{name} was built without {', '.join(missing)}, which this processor has: the dot products of quantised "
+            f"weights run on slower code ({_LOSS if 'AVX' in grave else 'prefill suffers most'})"
         )
-        yield Finding("problem", "llama.cpp", detail, REBUILD)
+        yield Finding("problem", "llama.cpp", detail, _rebuild(facts.processor))
     elif missing:
-        yield Finding("warning", "llama.cpp", f"{name} was built without {', '.join(missing)}", REBUILD)
+        detail = f"{name} was built without {', '.join(missing)}"
+        yield Finding("warning", "llama.cpp", detail, _rebuild(facts.processor))
     else:
         yield Finding("ok", "llama.cpp", f"{name} uses every instruction set of this processor that it knows")
     if not facts.llama.repacks:
         detail = f"{name} was built without repacking: 4-bit weights are not laid out for the wide instructions"
-        yield Finding("warning", "llama.cpp", detail, REBUILD.replace("GGML_NATIVE=ON", "GGML_CPU_REPACK=ON"))
+        remedy = _rebuild(facts.processor).replace("-D", "-DGGML_CPU_REPACK=ON -D", 1)
+        yield Finding("warning", "llama.cpp", detail, remedy)
 
 
 def _onnxruntime(facts: Facts) -> Iterable[Finding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from edge_mllm.doctor import Facts, Finding, LlamaBuild, diagnose, missing_instr
 from edge_mllm.machine_facts import gather_facts, missing_by_extra
 
 GIB = 1 << 30
+RESULT = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "generic_build.json"
 NATIVE = (
     "CPU : SSE3 = 1 | SSSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | BMI2 = 1 | AVX512 = 1 | AVX512_VBMI = 1 "
     "| AVX512_VNNI = 1 | AVX512_BF16 = 1 | LLAMAFILE = 1 | OPENMP = 1 | REPACK = 1 | "
@@ -82,6 +85,29 @@ def test_a_generic_build_is_a_problem_with_a_remedy() -> None:
     assert "AVX2" in found[0].detail
     assert "AVX512_VNNI" in found[0].detail
     assert "GGML_NATIVE=ON" in found[0].remedy
+
+
+def test_a_processor_with_amx_is_not_advised_to_build_for_it() -> None:
+    """The native build of some compilers ends the process there."""
+    with_amx = dataclasses.replace(X86, flags=(*X86.flags, "amx_tile", "amx_int8"))
+    found = troubles(diagnose(facts(processor=with_amx, llama=build(GENERIC))))
+    assert "-mno-amx-int8" in found[0].remedy
+    broken = troubles(diagnose(facts(processor=with_amx, llama=None, llama_error="undefined symbol")))
+    assert "-mno-amx-int8" in broken[0].remedy
+    bare = troubles(diagnose(facts(processor=with_amx, llama=build(NATIVE.replace("REPACK = 1 | ", "")))))
+    assert "'-mno-amx-tile -mno-amx-int8'" in bare[0].remedy
+    assert "-DGGML_CPU_REPACK=ON" in bare[0].remedy
+
+
+def test_the_loss_that_is_told_was_measured() -> None:
+    measured = json.loads(RESULT.read_text())
+    ratios = {speed: f"{ratio:.1f}" for speed, ratio in measured["native_over_generic"].items()}
+    (found,) = troubles(diagnose(facts(llama=build(GENERIC))))
+    assert (
+        f"prefill took {ratios['prefill_tps']} times as long and decoding {ratios['decode_tps']} times" in found.detail
+    )
+    assert "AVX2" not in measured["builds"]["generic"]["features"]
+    assert "AVX2" in measured["builds"]["native"]["features"]
 
 
 def test_a_generic_build_on_a_board_lacks_the_dot_product() -> None:
