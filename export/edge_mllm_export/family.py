@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, VisionSpec
     from edge_mllm_export.checkpoint import Checkpoint
 
+Shapes = dict[str, tuple[int, ...]]
+"""Name of a tensor -> its shape."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MmprojSpec:
@@ -49,8 +52,10 @@ class Family:
     text_tensors: dict[str, str]
     """Prefixes of the checkpoint's text tensors -> prefixes in the plain causal LM, longest first, for example
     ``{"model.text_model.": "model.", "lm_head.": "lm_head."}``."""
-    tower_shapes: Callable[[Checkpoint], dict[str, tuple[int, ...]]]
+    tower_shapes: Callable[[Checkpoint], Shapes]
     """Checkpoint names -> shapes of every tensor of tower and projector."""
+    stored_tower: Callable[[Checkpoint, Shapes], Shapes] | None = None
+    """From those the constants that the tower's graph stores, where some are not used or others are added."""
     build_tower: Callable[[Checkpoint], torch.nn.Module]
     """Tower with projector, float32, eval: pixels [tiles, 3, height, width] -> embeddings [tiles, tokens, n_embd]."""
     reference_processor: Callable[[Checkpoint], Any]
@@ -73,3 +78,8 @@ class Family:
     :mod:`edge_mllm_export.published_layout`."""
     tiny: dict[str, Any] = field(default_factory=dict)
     """Config overrides that make a one- or two-layer model for tests."""
+
+    def stored_tower_shapes(self, checkpoint: Checkpoint) -> Shapes:
+        """Shapes of the constants that the tower's graph stores, by the checkpoint's names."""
+        shapes = self.tower_shapes(checkpoint)
+        return shapes if self.stored_tower is None else self.stored_tower(checkpoint, shapes)

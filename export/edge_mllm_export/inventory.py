@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edge_mllm_export.checkpoint import Checkpoint
-    from edge_mllm_export.family import Family
-
-Shapes = dict[str, tuple[int, ...]]
+    from edge_mllm_export.family import Family, Shapes
 
 _IGNORED = ("rotary_emb.inv_freq", ".position_ids")
 """Buffers that older releases of transformers stored although they are computed from the configuration."""

@@ -27,7 +27,7 @@ def model_shape(checkpoint: Checkpoint, family: Family) -> ModelShape:
         SettingError: The tower is no vision transformer with layers over patches.
     """
     config = family.text_config(checkpoint)
-    tower = tower_shape_of(family.tower_shapes(checkpoint), family.vision(checkpoint))
+    tower = tower_shape_of(family.stored_tower_shapes(checkpoint), family.vision(checkpoint))
     return ModelShape(decoder=decoder_shape(config, tied=bool(config["tie_word_embeddings"])), tower=tower)
 
 

@@ -43,6 +43,8 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
 }
 """Name after ``shape:`` -> plan. A new shape is one entry here."""
 
+_VECTOR_SPREAD = 1 / 32
+"""Of norms around 1 and of biases around 0."""
 _BLOCK = 1 << 22
 """Random values that all tensors share, each from another place on: 4 million draws instead of billions."""
 
@@ -106,7 +108,11 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 class _RandomValues:
-    """Normal values with the spread of a fresh initialisation: 1 / sqrt(inputs) for products, 1 for norms."""
+    """Normal values with the spread of a fresh initialisation: 1 / sqrt(inputs) for products.
+
+    Norms are near 1 and biases near 0, no two alike: an exporter stores equal constants once, and then files and what
+    is done with them would not be those of a trained model.
+    """
 
     def __init__(self, seed: int) -> None:
         import torch
@@ -118,18 +124,15 @@ class _RandomValues:
         """Make one bfloat16 tensor; the same name and shape always give the same values."""
         import torch
 
-        if len(shape) < 2:
-            return torch.ones(shape, dtype=torch.bfloat16) if name.endswith("weight") else torch.zeros(shape).bfloat16()
+        spread = _VECTOR_SPREAD if len(shape) < 2 else 1.0 / math.sqrt(math.prod(shape[1:]))
         values = torch.empty(math.prod(shape), dtype=torch.bfloat16)
         start = 0
-        for piece in self._pieces(self._spread(shape), zlib.crc32(name.encode()) % _BLOCK, values.numel()):
+        for piece in self._pieces(spread, zlib.crc32(name.encode()) % _BLOCK, values.numel()):
             values[start : start + piece.numel()] = piece
             start += piece.numel()
+        if len(shape) < 2 and name.endswith("weight"):
+            values += 1
         return values.reshape(shape)
-
-    @staticmethod
-    def _spread(shape: tuple[int, ...]) -> float:
-        return 1.0 / math.sqrt(math.prod(shape[1:]))
 
     def _pieces(self, spread: float, offset: int, count: int) -> Iterator[torch.Tensor]:
         import torch

@@ -45,7 +45,7 @@ def facts_of_source(source: str) -> ModelFacts:
             image=family.image(checkpoint),
             vision=family.vision(checkpoint),
             decoders={"gguf": sizes["gguf"], "onnx": sizes["onnx"]},
-            towers=tower_sizes(family.tower_shapes(checkpoint)),
+            towers=tower_sizes(family.stored_tower_shapes(checkpoint)),
             shape=shape,
         )
 

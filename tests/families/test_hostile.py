@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from family_makers import make_tiny
 from safetensors.torch import load_file, save_file
 
 from edge_mllm.errors import EdgeMLLMError
@@ -20,20 +20,6 @@ from edge_mllm_export.inventory import check_tensors
 from edge_mllm_export.sections import check_sections
 from edge_mllm_export.source import resolve_source
 
-MAKERS = {
-    "idefics3": ("tiny_models", "make_tiny_smolvlm"),
-    "internvl": ("tiny_internvl", "make_tiny_internvl"),
-    "llava": ("tiny_llava", "make_tiny_llava"),
-    "llava_phi": ("tiny_llava", "make_tiny_llava_phi"),
-    "llava_next": ("tiny_anyres", "make_tiny_llava_next"),
-    "llava_onevision": ("tiny_anyres", "make_tiny_llava_onevision"),
-    "bluelm_v": ("tiny_bluelm_v", "make_tiny_bluelm_v"),
-    "ferret_ui": ("tiny_ferret_ui", "make_tiny_ferret_ui"),
-    "qwen2_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_vl"),
-    "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
-    "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
-}
-"""Family -> module and function that make its tiny checkpoint; a new family is added here."""
 NAMES = [family.name for family in FAMILIES]
 SIZES = (
     "hidden_size",
@@ -56,10 +42,7 @@ Change = Callable[[Path], None]
 
 @pytest.fixture(scope="module", params=NAMES)
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    module, function = MAKERS[request.param]
-    out = tmp_path_factory.mktemp("hostile") / request.param
-    made: Path = getattr(importlib.import_module(module), function)(out)
-    return made
+    return make_tiny(request.param, tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
 from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
 from edge_mllm_export.families.llava import prompt_spec
-from edge_mllm_export.family import Family
+from edge_mllm_export.family import Family, Shapes
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
@@ -92,6 +92,13 @@ def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     return llava_tower.tower_shapes(_config(checkpoint), LlavaMultiModalProjector)
 
 
+def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
+    """Those that are used."""
+    from edge_mllm_export.families import llava_tower
+
+    return llava_tower.stored_shapes(_config(checkpoint), shapes)
+
+
 def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
     """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -129,6 +136,7 @@ FAMILY = Family(
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
+    stored_tower=stored_tower,
     build_tower=build_tower,
     reference_processor=reference_processor,
     model_class=model_class,

@@ -11,7 +11,7 @@ from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, Vis
 from edge_mllm.tilers import SingleTile
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family
+from edge_mllm_export.family import Family, Shapes
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
@@ -140,6 +140,13 @@ def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     return llava_tower.tower_shapes(resolved_config(checkpoint), LlavaMultiModalProjector)
 
 
+def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
+    """Those that are used: layers behind the last one that the projector sees are not."""
+    from edge_mllm_export.families import llava_tower
+
+    return llava_tower.stored_shapes(resolved_config(checkpoint), shapes)
+
+
 def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
     """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -228,6 +235,7 @@ FAMILY = Family(
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
+    stored_tower=stored_tower,
     build_tower=build_tower,
     reference_processor=reference_processor,
     published=PUBLISHED,

@@ -17,7 +17,7 @@ from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
 from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
-from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava import decoder_spec, prompt_spec, stored_tower, text_config
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import resolved_config
@@ -128,6 +128,7 @@ FAMILY = Family(
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
+    stored_tower=stored_tower,
     build_tower=build_tower,
     reference_processor=reference_processor,
     newline=anyres.NEWLINE,

@@ -64,14 +64,26 @@ def tower_shapes(config: Any, projector: type[nn.Module]) -> dict[str, tuple[int
     return source_shapes(whole_tower(config, projector), PREFIXES)
 
 
-def load_tower(checkpoint: Checkpoint, config: Any, projector: type[nn.Module]) -> Tower:
-    """Build the modules without memory, drop what is not used, then fill the rest tensor by tensor."""
+def stored_shapes(config: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Of these tensors the projector's, and those of the tower that are used."""
+    used = source_shapes(used_tower(config, nn.Identity), PREFIXES)
+    return {name: shape for name, shape in shapes.items() if name in used or name.startswith(PREFIXES["projector."])}
+
+
+def used_tower(config: Any, projector: type[nn.Module]) -> Tower:
+    """As :func:`whole_tower`, without what the projector does not see."""
     tower = whole_tower(config, projector)
     vision = tower.vision_tower
     vision.encoder.layers = vision.encoder.layers[: max(tower.taken)]
     vision.post_layernorm = nn.Identity()
     if hasattr(vision, "head"):
         vision.head = nn.Identity()
+    return tower
+
+
+def load_tower(checkpoint: Checkpoint, config: Any, projector: type[nn.Module]) -> Tower:
+    """Build the modules that are used without memory, then fill them tensor by tensor."""
+    tower = used_tower(config, projector)
     fill_from_checkpoint(tower, checkpoint, PREFIXES)
     tower.eval()
     return tower

@@ -13,7 +13,7 @@ from edge_mllm.bundle import DecoderSpec, ImageSpec, PatchInput, PromptSpec, Til
 from edge_mllm.tilers import NativeResolution
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family, MmprojSpec
+from edge_mllm_export.family import Family, MmprojSpec, Shapes
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
@@ -118,6 +118,13 @@ def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     from edge_mllm_export.families import qwen2_vl_tower
 
     return qwen2_vl_tower.tower_shapes(resolved_config(checkpoint))
+
+
+def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
+    """All, and the frequencies of rotary positions."""
+    vision = resolved_config(checkpoint).vision_config
+    hidden = getattr(vision, "embed_dim", None) or vision.hidden_size
+    return {**shapes, "model.visual.rotary_pos_emb.inv_freq": (hidden // vision.num_heads // 4,)}
 
 
 def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
@@ -268,6 +275,7 @@ FAMILY = Family(
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
+    stored_tower=stored_tower,
     build_tower=build_tower,
     reference_processor=reference_processor,
     published=PUBLISHED,

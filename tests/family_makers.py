@@ -1,0 +1,28 @@
+"""Every family's tiny checkpoint by the family's name."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+MAKERS = {
+    "idefics3": ("tiny_models", "make_tiny_smolvlm"),
+    "internvl": ("tiny_internvl", "make_tiny_internvl"),
+    "llava": ("tiny_llava", "make_tiny_llava"),
+    "llava_phi": ("tiny_llava", "make_tiny_llava_phi"),
+    "llava_next": ("tiny_anyres", "make_tiny_llava_next"),
+    "llava_onevision": ("tiny_anyres", "make_tiny_llava_onevision"),
+    "bluelm_v": ("tiny_bluelm_v", "make_tiny_bluelm_v"),
+    "ferret_ui": ("tiny_ferret_ui", "make_tiny_ferret_ui"),
+    "qwen2_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_vl"),
+    "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
+    "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
+}
+"""Family -> module and function that make its tiny checkpoint; a new family is added here."""
+
+
+def make_tiny(family: str, folder: Path) -> Path:
+    """Write the tiny checkpoint of a family below a folder."""
+    module, function = MAKERS[family]
+    made: Path = getattr(importlib.import_module(module), function)(folder / family)
+    return made
