@@ -12,10 +12,10 @@ from edge_mllm.answer import Answer, Piece
 from edge_mllm.cells import Key
 from edge_mllm.chat_file import ChatFile, read_chat_file, write_chat_file
 from edge_mllm.chat_state import ChatState, pack_chat, unpack_chat
+from edge_mllm.conversation_picture import ConversationPicture, seen_together
 from edge_mllm.decoders.protocol import DecoderState
 from edge_mllm.errors import ChatFileError, EdgeMLLMError
 from edge_mllm.image import Picture
-from edge_mllm.pictures import ConversationPicture, seen_together
 from edge_mllm.pipeline import Conversation
 from edge_mllm.request import Request, assistant_message, user_message
 

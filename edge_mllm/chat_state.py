@@ -13,8 +13,9 @@ from edge_mllm.bundle import BundleSpec
 from edge_mllm.cells import Key
 from edge_mllm.chat_file import ChatFile
 from edge_mllm.chat_template import Message
+from edge_mllm.conversation_picture import ConversationPicture
 from edge_mllm.decoders.protocol import DecoderState, IntArray
-from edge_mllm.pictures import ConversationPicture, PictureOrigin, PicturePart
+from edge_mllm.pictures import PictureOrigin, PicturePart
 from edge_mllm.reduction.spec import TokenReduction
 from edge_mllm.tilers import Tiler
 from edge_mllm.typed_json import FieldError, plain, read_typed

@@ -18,7 +18,7 @@ from edge_mllm.vision import Encoded, Progress
 from edge_mllm.vision_cache import VisionCache
 
 if TYPE_CHECKING:
-    from edge_mllm.pictures import ConversationPicture
+    from edge_mllm.conversation_picture import ConversationPicture
 
 _MOST_PREPARED = 8
 

@@ -11,6 +11,7 @@ from edge_mllm.answer_plan import AnswerPlan
 from edge_mllm.cells import CellCache, Key, picture_ends, prompt_keys
 from edge_mllm.chat_template import Message
 from edge_mllm.components import Components
+from edge_mllm.conversation_picture import ConversationPicture, reduction_usage, seen_together
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import DecoderState, FloatArray
 from edge_mllm.errors import ContextOverflowError, SettingError
@@ -18,7 +19,6 @@ from edge_mllm.generate import Ending, decode
 from edge_mllm.image import Picture
 from edge_mllm.limits import Limit, LimitError
 from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
-from edge_mllm.pictures import ConversationPicture, reduction_usage, seen_together
 from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
 from edge_mllm.prompt_lookup import GuessingSteps

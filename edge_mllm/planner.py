@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_mllm.answer_plan import AnswerPlan, ImagePlan
 from edge_mllm.components import Components
+from edge_mllm.conversation_picture import ConversationPicture, reduction_usage
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.llama_library import bytes_per_value
 from edge_mllm.decoders.protocol import Tokens
@@ -26,7 +27,6 @@ from edge_mllm.memory_plan import (
     tower_run,
     tower_weights,
 )
-from edge_mllm.pictures import ConversationPicture, reduction_usage
 from edge_mllm.plan.facts import read_shape
 from edge_mllm.prompt import PromptIds
 from edge_mllm.rates import MeasuredRates, kept_rates

@@ -11,10 +11,11 @@ from edge_mllm.budget import ImageBudget
 from edge_mllm.bundle import Engine
 from edge_mllm.bundle_files import DECODER_PARTS, OpenBundle
 from edge_mllm.chat_template import ChatTemplate, Message
+from edge_mllm.conversation_picture import ConversationPicture, PictureCheck
 from edge_mllm.decoders.protocol import IntArray
 from edge_mllm.image import Picture
 from edge_mllm.json_grammar import JsonGrammars
-from edge_mllm.pictures import ConversationPicture, PictureCheck, PicturePart, prepare_pictures
+from edge_mllm.pictures import PicturePart, prepare_pictures
 from edge_mllm.prompt import PromptIds, build_prompt
 from edge_mllm.sampling import LogitsProcessor
 from edge_mllm.stream_text import TokenDecoder

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge_mllm.budget import ImageBudget
 from edge_mllm.chat_template import Message
+from edge_mllm.conversation_picture import ConversationPicture, PictureCheck
 from edge_mllm.decoders.protocol import IntArray
 from edge_mllm.errors import PromptError, SchemaError, SettingError
 from edge_mllm.image import Picture, RgbArray, load_rgb
@@ -17,7 +18,6 @@ from edge_mllm.pair.files import PairFiles
 from edge_mllm.pair.mtmd import MARKER, MtmdTower, PictureLayout, VisualRun
 from edge_mllm.pair.template import PictureTemplate
 from edge_mllm.pair.vocabulary import LlamaVocabulary
-from edge_mllm.pictures import ConversationPicture, PictureCheck
 from edge_mllm.prompt import PromptIds, Slot, check_messages
 from edge_mllm.reduction.areas import TokenArea
 from edge_mllm.sampling import LogitsProcessor

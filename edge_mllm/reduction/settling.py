@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from edge_mllm.conversation_picture import ConversationPicture
 from edge_mllm.decoders.protocol import Decoder, IntArray
 from edge_mllm.encoder import PictureEncoder
-from edge_mllm.pictures import ConversationPicture
 from edge_mllm.prompt import PromptIds, thin_prompt
 from edge_mllm.reduction.spec import TokenReduction
 from edge_mllm.reduction.thinning import kept_tokens
