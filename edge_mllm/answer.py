@@ -31,6 +31,9 @@ class Answer:
     system may drop and read again, are the rest."""
     model: str
     engine: Engine
+    large_page_bytes: int | None = None
+    """Anonymous memory in large pages at the answer's end; None where they were not asked for or the system does not
+    tell."""
     reduction: ReductionUsage | None = None
     """What was asked of the pictures' visual tokens and what it gave; None where nothing was asked."""
 
@@ -41,8 +44,9 @@ class Answer:
         for name in ("reused_tokens", *unused):
             del document["usage"][name]
         document["images"] = list(document["images"])
-        if self.reduction is None:
-            del document["reduction"]
+        for name in ("reduction", "large_page_bytes"):
+            if document[name] is None:
+                del document[name]
         return document
 
 

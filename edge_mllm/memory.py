@@ -27,6 +27,11 @@ def resident_bytes() -> int | None:
     return _status_field("VmRSS")
 
 
+def large_page_bytes() -> int | None:
+    """Bytes of this process's own memory in large pages now, or None where the system does not tell."""
+    return _kilobytes(Path("/proc/self/smaps_rollup"), "AnonHugePages")
+
+
 class AnonymousPeak:
     """The largest anonymous memory seen: pages that belong to no file, which the system cannot drop under pressure.
 
@@ -63,9 +68,14 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def _status_field(name: str) -> int | None:
-    """One size of /proc/self/status (given in kB there) in bytes."""
+    """One size of /proc/self/status in bytes."""
+    return _kilobytes(Path("/proc/self/status"), name)
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    """A size that a file of /proc gives in kB, in bytes; None where there is no such file or line."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return None
     for line in lines:

@@ -18,7 +18,7 @@ from edge_mllm.errors import ContextOverflowError, SettingError
 from edge_mllm.generate import Ending, decode
 from edge_mllm.image import Picture
 from edge_mllm.limits import Limit, LimitError
-from edge_mllm.memory import AnonymousPeak, peak_rss_bytes
+from edge_mllm.memory import AnonymousPeak, large_page_bytes, peak_rss_bytes
 from edge_mllm.planner import Planner
 from edge_mllm.prompt import PromptIds
 from edge_mllm.prompt_lookup import GuessingSteps
@@ -59,6 +59,8 @@ class Pipeline:
         self._settler = Settler(parts.encoder, parts.decoder, self._open_decoder)
         self._planner = Planner(parts)
         self._anonymous = AnonymousPeak()
+        self.tells_large_pages = False
+        """Whether answers say how much memory is in large pages."""
 
     def prompt(self, conversation: Conversation) -> PromptIds:
         """Render and tokenise a conversation.
@@ -270,6 +272,7 @@ class Pipeline:
             timings=job.watch.timings(),
             peak_rss_bytes=peak_rss_bytes(),
             peak_anonymous_bytes=self._anonymous.bytes,
+            large_page_bytes=large_page_bytes() if self.tells_large_pages else None,
             model=self._reader.name,
             engine=self._engine,
             reduction=reduction_usage(job.pictures, job.watch.reduction_s),

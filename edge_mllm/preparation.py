@@ -92,6 +92,10 @@ class Preparations:
                 self._encoder.prepare(part, Stopwatch(), preparation.check)
             self._encoder.release()
 
+        return self.run(work)
+
+    def run(self, work: Callable[[Preparation], None]) -> Preparation:
+        """Start other work that may be stopped by :meth:`close`."""
         self._running = [each for each in self._running if not each.done]
         self._running.append(Preparation(work))
         return self._running[-1]

@@ -21,6 +21,7 @@ from edge_mllm.decoders.settings import DecoderSettings, KVType
 from edge_mllm.embedding_store import EmbeddingStore
 from edge_mllm.errors import EngineError, ModelNotFoundError
 from edge_mllm.image import Picture, load_rgb
+from edge_mllm.large_pages import collapse_resident
 from edge_mllm.limits import Limits
 from edge_mllm.pipeline import Conversation, Pipeline
 from edge_mllm.preparation import Preparation, Preparations
@@ -321,6 +322,19 @@ class Model:
             SettingError: An option is outside its range.
         """
         return self._preparations.start(images, image_budget(detail, max_image_tokens, reduction))
+
+    def use_large_pages(self) -> Preparation:
+        """Start moving what is in memory now into large pages, in the background; answers may come meanwhile.
+
+        It takes about 0.4 s for 300 MB and adds no memory. Worth it where many tokens follow; see
+        :mod:`edge_mllm.large_pages`. Nothing happens where the system cannot do it.
+        """
+        self.pipeline.tells_large_pages = True
+
+        def work(preparation: Preparation) -> None:
+            collapse_resident(preparation.check)
+
+        return self._preparations.run(work)
 
     def preprocess(self, picture: Picture) -> Preprocessed:
         """What the tower gets: ``.pixels`` [tiles, 3, height, width] or packed patches, ``.grid``, ``.tokens``."""

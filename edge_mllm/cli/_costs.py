@@ -43,7 +43,8 @@ def cost_line(answer: Answer) -> str:
     parts = [answer.engine, f"{counts}, {usage.completion_tokens} new", spent, speeds]
     if answer.peak_rss_bytes is not None:
         own = answer.peak_anonymous_bytes
-        apart = "" if own is None else f" ({own / 1e6:.0f} anonymous)"
+        large = "" if answer.large_page_bytes is None else f", {answer.large_page_bytes / 1e6:.0f} in large pages"
+        apart = "" if own is None else f" ({own / 1e6:.0f} anonymous{large})"
         parts.append(f"peak {answer.peak_rss_bytes / 1e6:.0f} MB{apart}")
     return " | ".join(parts)
 

@@ -104,14 +104,24 @@ class ModelOptions:
         typer.Option(help="What runs a bundle's tower: ONNX Runtime, OpenVINO in float32, or in bfloat16 (for AMX)."),
     ] = VisionEngineName.ort
 
-    def load(self, max_memory: int | None, **changed: Any) -> Model:
+    large_pages: Annotated[
+        bool | None,
+        typer.Option(
+            "--large-pages/--no-large-pages",
+            help="Move weights into large pages in the background (Linux 6.1); by default in chats on the onnx engine.",
+        ),
+    ] = None
+
+    def load(self, max_memory: int | None, *, lasting: bool = False, **changed: Any) -> Model:
         """Load the model.
 
         Args:
             max_memory: See :func:`edge_mllm.load`.
+            lasting: Many answers will be asked for, so that what makes decoding faster is worth some time.
             changed: Its arguments that have another value than was typed.
         """
         from edge_mllm import load
+        from edge_mllm.large_pages import GAINING_ENGINES
 
         typed: dict[str, Any] = {
             "engine": self.engine,
@@ -124,7 +134,11 @@ class ModelOptions:
             "mmproj": self.mmproj,
             "vision_engine": self.vision_engine.value,
         }
-        return load(self.model, max_memory=max_memory, **(typed | changed))
+        model = load(self.model, max_memory=max_memory, **(typed | changed))
+        wanted = lasting and model.engine in GAINING_ENGINES if self.large_pages is None else self.large_pages
+        if wanted:
+            model.use_large_pages()
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def chat(
 ) -> None:
     """Talk with a model about pictures; later questions reuse what was computed for earlier ones."""
     request = answering.request()
-    with loading.load(request.limits.max_memory) as loaded:
+    with loading.load(request.limits.max_memory, lasting=True) as loaded:
         conversation = _begin(loaded, chat_file, system)
         try:
             _talk(conversation, list(image or ()), request, _preparing(loaded, request))

@@ -77,7 +77,11 @@ ASKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelOptions) if field.name != "model"])
+def test_all_options_of_a_model_are_tested():
+    assert {field.name for field in dataclasses.fields(ModelOptions)} == {*LOADED, "model", "large_pages"}
+
+
+@pytest.mark.parametrize("name", list(LOADED))
 def test_every_option_of_a_model_reaches_it(name, monkeypatch):
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(edge_mllm, "load", lambda path, **given: asked.append({"path": path, **given}))
@@ -94,6 +98,31 @@ def test_every_option_of_an_answer_changes_the_request(name, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text("{}")
     assert AnswerOptions(**{name: {**ASKED, "json_schema": schema}[name]}).request() != AnswerOptions().request()
+
+
+class Loaded:
+    def __init__(self, engine: str) -> None:
+        self.engine, self.large = engine, False
+
+    def use_large_pages(self) -> None:
+        self.large = True
+
+
+@pytest.mark.parametrize(
+    ("typed", "engine", "lasting", "large"),
+    [
+        (None, "onnx", False, False),
+        (None, "onnx", True, True),
+        (None, "gguf", True, False),
+        (False, "onnx", True, False),
+        (True, "gguf", False, True),
+    ],
+)
+def test_large_pages_by_default_where_they_pay(typed, engine, lasting, large, monkeypatch):
+    model = Loaded(engine)
+    monkeypatch.setattr(edge_mllm, "load", lambda _path, **_given: model)
+    assert ModelOptions(large_pages=typed).load(None, lasting=lasting) is model
+    assert model.large == large
 
 
 def test_settings_of_tune_are_added(monkeypatch):
