@@ -17,6 +17,7 @@ from benchmarks.quantisation_page import auto, calibration_cost, quantisation  #
 from benchmarks.reduction_page import reduction  # noqa: E402
 from edge_mllm.tile_plan import plan_tiles  # noqa: E402
 from edge_mllm_export.families import FAMILIES, find_family  # noqa: E402
+from edge_mllm_export.family import Family  # noqa: E402
 from edge_mllm_export.shapes import PREFIX, SHAPES  # noqa: E402
 from edge_mllm_export.source_facts import configuration  # noqa: E402
 from edge_mllm_quant.recipe import RECIPES  # noqa: E402
@@ -57,16 +58,25 @@ def families() -> str:
             family.licence,
             "onnx, gguf",
             "yes" if family.mmproj else "no",
+            published(family),
             parity(family.name),
         ]
         for family in FAMILIES
     ]
     head = ["family", "architectures", "published checkpoints of this layout", "their licence", "engines", "mmproj"]
+    head += ["published ONNX directories"]
     note = (
         "The licence that counts is the one the export finds in the source: bundle.json has it, `edge-mllm inspect` "
         "shows it. Parity: pictures whose pixels (bit for bit) and token ids equal the model's own processor."
     )
     return f"## Families\n\n{table([*head, 'parity sweep'], rows)}\n\n{note}"
+
+
+def published(family: Family) -> str:
+    """Whether ``run -m DIR`` opens ONNX files that others published, or why not."""
+    if family.published is None:
+        return "none known"
+    return str(family.published.get("refused", "opened"))
 
 
 def parity(name: str) -> str:

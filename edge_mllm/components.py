@@ -126,7 +126,8 @@ def _published_components(directory: PublishedDirectory, opening: Opening) -> Co
     from edge_mllm.published.tower import PublishedTower
 
     spec, settings = directory.spec, opening.settings
-    tower = PublishedTower(directory.file("vision"), spec.vision, spec.decoder.n_embd, settings.threads)
+    file, n_embd = directory.file("vision"), spec.decoder.n_embd
+    tower = PublishedTower(file, spec.vision, n_embd, settings.threads, directory.newline)
     load = partial(MergedDecoder, directory.file("decoder_onnx"), directory.file("embeddings"), spec.decoder, settings)
     return Components(
         path=directory.path,

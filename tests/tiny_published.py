@@ -114,6 +114,8 @@ def make_published(source: Path, out: Path) -> Path:
     checkpoint = open_checkpoint(source)
     model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32, attn_implementation="eager").eval()
     text = next(module for name, module in model.model.named_children() if name in ("text_model", "language_model"))
+    if getattr(model.model, "image_newline", None) is not None:  # published beside the ONNX files, in the checkpoint
+        shutil.copyfile(source / "model.safetensors", out / "model.safetensors")
     with torch.no_grad():
         _export_table(text.embed_tokens, out / "onnx" / "embed_tokens.onnx")
         _export_encoder(find_family(checkpoint), checkpoint, out / "onnx" / "vision_encoder.onnx")

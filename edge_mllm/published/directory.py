@@ -13,6 +13,8 @@ from edge_mllm.bundle_files import OpenBundle, check_numbers, sha256_of
 from edge_mllm.errors import BundleError, ModelNotFoundError
 from edge_mllm.published.files import GraphFile, Stem, choose_files, folder_of
 from edge_mllm.published.rules import FILES, Configuration, find_layout, read_object, require, resolve
+from edge_mllm.published.stored_tensor import find_tensor
+from edge_mllm.vision import FloatArray
 
 _PARTS: dict[Stem, str] = {
     "vision_encoder": "vision",
@@ -28,6 +30,8 @@ class PublishedDirectory(OpenBundle):
     """A directory of ONNX files whose configuration has been read."""
 
     template: str
+    newline: FloatArray | None
+    """float32 [n_embd]: what ends the rows of stitched tiles, from the checkpoint beside the ONNX files."""
 
     def chat_template(self) -> str:
         """Text of the chat template, from where the directory has it."""
@@ -41,6 +45,8 @@ class PublishedDirectory(OpenBundle):
         for name, part in self.spec.parts.items():
             if name.startswith("vision"):
                 total.update(sha256_of(self.path / part.file).encode())
+        if self.newline is not None:
+            total.update(self.newline.tobytes())
         return total.digest()
 
     def digest(self) -> str:
@@ -78,6 +84,7 @@ def open_directory(path: Path, *, precision: str | None = None) -> PublishedDire
     require(layout["require"], configuration)
     graphs = choose_files(path, folder, precision)
     decoder = resolve(DecoderSpec, layout["decoder"], configuration)
+    newline = _newline(path, layout, decoder.n_embd)
     spec = BundleSpec(
         schema_version=SCHEMA_VERSION,
         name=path.resolve().name,
@@ -88,14 +95,28 @@ def open_directory(path: Path, *, precision: str | None = None) -> PublishedDire
         vision=resolve(VisionSpec, layout["vision"], configuration),
         prompt=_prompt(layout["prompt"], configuration, decoder.n_vocab),
         decoder=decoder,
-        parts=_parts(path, graphs),
+        parts=_parts(path, graphs) | ({} if newline is None else {"newline": _part(path, newline[0], "")}),
         recipe={},
         verification={},
         created="",
         exporter={},
     )
     check_numbers(path, spec, where="its configuration")
-    return PublishedDirectory(path, spec, _template(configuration))
+    return PublishedDirectory(path, spec, _template(configuration), None if newline is None else newline[1])
+
+
+def _newline(path: Path, layout: Mapping[str, Any], n_embd: int) -> tuple[Path, FloatArray] | None:
+    """The newline embedding and the file that has it, for a layout that stitches."""
+    names = layout.get("newline")
+    if names is None:
+        return None
+    found = find_tensor(path, names)
+    if found is None:
+        reason = "which ends the rows of a picture; the checkpoint's *.safetensors has it, ONNX files have not"
+        raise BundleError(path, f"it has no {names[0]}, {reason}")
+    if found[1].shape != (n_embd,):
+        raise BundleError(path, f"{found[0].name}: {names[0]} is {list(found[1].shape)}, expected [{n_embd}]")
+    return found
 
 
 def _parts(path: Path, graphs: Mapping[Stem, GraphFile]) -> dict[str, Part]:

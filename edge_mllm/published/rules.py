@@ -6,7 +6,10 @@ bundle.json section with references in it:
 ``{"read": ["config.text_config.hidden_size", ...], "default": 1, "names": {"3": "bicubic"}}`` is the first of the
 paths that is there and not null, else the default; ``names`` translates it. ``{"tokens": [tile, patch, merge, extra]}``
 is the number of visual tokens of a square tile: ``(tile // patch // merge) ** 2 + extra``. ``{"product": [a, b]}``
-multiplies.
+multiplies. ``{"in_tiles": points, "tile": tile}`` makes rows and columns of heights and widths. ``{"number": text,
+"after": "anyres_max_"}`` is the whole number behind that beginning. ``{"colour": mean}`` is a mean as an 8-bit colour.
+
+An entry with ``refused`` in the place of its sections is a model that published files do not compute as it is.
 """
 
 from __future__ import annotations
@@ -93,14 +96,16 @@ def find_layout(configuration: Configuration) -> Mapping[str, Any]:
     """The table's entry for a directory.
 
     Raises:
-        BundleError: There is none.
+        BundleError: There is none, or it says why there cannot be one.
     """
     wanted = {str(name) for name in configuration.find("config.architectures") or ()}
     kind = configuration.find("config.model_type")
     for layout in layouts():
         if wanted & set(layout["architectures"]) or (not wanted and kind in layout["model_types"]):
+            if "refused" in layout:
+                raise BundleError(configuration.directory, layout["refused"])
             return layout
-    known = ", ".join(name for layout in layouts() for name in layout["architectures"])
+    known = ", ".join(name for layout in layouts() if "refused" not in layout for name in layout["architectures"])
     found = ", ".join(sorted(wanted)) or str(kind)
     reason = f"config.json names {found}, which cannot be opened without an export; known are {known}"
     raise BundleError(configuration.directory, reason)
@@ -158,8 +163,9 @@ def _value(entry: Any, configuration: Configuration) -> Any:
         return entry
     if "read" in entry:
         return _read(entry, configuration)
-    if "tokens" in entry or "product" in entry:
-        return _number(entry, configuration)
+    for name, compute in _COMPUTED.items():
+        if name in entry:
+            return compute(entry, configuration)
     return {name: _value(item, configuration) for name, item in entry.items()}
 
 
@@ -189,6 +195,40 @@ def _number(entry: Mapping[str, Any], configuration: Configuration) -> int:
         return int(values[0] * values[1])
     tile, patch, merge, extra = values
     return int((tile // patch // merge) ** 2 + extra)
+
+
+def _grids(entry: Mapping[str, Any], configuration: Configuration) -> list[list[int]]:
+    points, tile = _value(entry["in_tiles"], configuration), _value(entry["tile"], configuration)
+    sides = [point if isinstance(point, list) and len(point) == 2 else [0] for point in points or ()]
+    if not sides or any(not isinstance(n, int) or n < 1 or n % tile for point in sides for n in point):
+        reason = f"is {str(points)[:80]}, expected [height, width] pairs in whole tiles of {tile} px"
+        raise configuration.error(entry["in_tiles"]["read"][0], reason)
+    return [[n // tile for n in point] for point in sides]
+
+
+def _number_behind(entry: Mapping[str, Any], configuration: Configuration) -> int:
+    text, start = str(_value(entry["number"], configuration)), str(entry["after"])
+    digits = text.removeprefix(start)
+    if not text.startswith(start) or not digits.isdecimal():
+        raise configuration.error(entry["number"]["read"][0], f"is {text!r}, expected {start}N")
+    return int(digits)
+
+
+def _colour(entry: Mapping[str, Any], configuration: Configuration) -> list[int]:
+    mean = _value(entry["colour"], configuration)
+    if not isinstance(mean, list) or not all(isinstance(value, float) and 0 <= value <= 1 for value in mean):
+        raise configuration.error(entry["colour"]["read"][0], f"is {mean!r}, expected three numbers from 0 to 1")
+    return [int(value * 255) for value in mean]
+
+
+_COMPUTED = {
+    "tokens": _number,
+    "product": _number,
+    "in_tiles": _grids,
+    "number": _number_behind,
+    "colour": _colour,
+}
+"""Word that marks an entry to compute -> how."""
 
 
 def _sources(entry: Any) -> Any:

@@ -31,10 +31,14 @@ class PublishedTower:
         spec: What a tile is.
         n_embd: Width of the decoder.
         threads: Threads of one run.
+        newline: float32 [n_embd], what ends the rows of stitched tiles.
     """
 
-    def __init__(self, path: Path, spec: VisionSpec, n_embd: int, threads: int) -> None:
+    def __init__(
+        self, path: Path, spec: VisionSpec, n_embd: int, threads: int, newline: FloatArray | None = None
+    ) -> None:
         self.path, self.spec, self.n_embd, self._threads = path, spec, n_embd, threads
+        self._newline = newline
         self._session: Any = None
 
     @property
@@ -83,17 +87,17 @@ class PublishedTower:
             merge = self.spec.patches.merge
             grid = np.array([[1, rows * merge, cols * merge]], np.int64)
             feeds = {_PIXELS: np.asarray(pixels, self._type), **dict.fromkeys(_GRIDS & self._inputs.keys(), grid)}
-            embeddings = self._run(feeds, rows * cols)
+            embeddings = self._run(feeds, rows * cols)[None]
         else:
             parts = []
             for number in range(len(pixels)):
                 parts.append(self._run(self._tile(pixels[number : number + 1]), self.spec.tokens_per_tile))
                 if progress is not None:
                     progress(number + 1, len(pixels))
-            embeddings = np.concatenate(parts)
+            embeddings = np.stack(parts)
         if not np.isfinite(embeddings).all():
             raise EngineError(f"{self.path.name} gave values that are not numbers; take another --precision")
-        return Encoded(embeddings[None], time.perf_counter() - start)
+        return Encoded(embeddings, time.perf_counter() - start, self._newline)
 
     def close(self) -> None:
         """Free the session; the next :meth:`encode` loads it again."""

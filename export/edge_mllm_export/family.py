@@ -74,8 +74,8 @@ class Family:
     licence: str = ""
     """Licence of those checkpoints as their cards say it, for models.md."""
     published: dict[str, Any] | None = None
-    """How directories of ONNX files that others published are read without an export; see
-    :mod:`edge_mllm_export.published_layout`."""
+    """How directories of ONNX files that others published are read without an export, or why they cannot be; None where
+    none are known. See :mod:`edge_mllm_export.published_layout`."""
     tiny: dict[str, Any] = field(default_factory=dict)
     """Config overrides that make a one- or two-layer model for tests."""
 

@@ -73,6 +73,26 @@ def required(*steps: str) -> Entry:
     return {f"processor.{step}": True for step in steps}
 
 
+def grids(points: Entry, tile: Entry) -> Entry:
+    """Rows and columns of tiles, from heights and widths in pixels."""
+    return {"in_tiles": points, "tile": tile}
+
+
+def number_behind(beginning: str, text: Entry) -> Entry:
+    """The whole number at the end of a text that begins so."""
+    return {"number": text, "after": beginning}
+
+
+def colour(mean: Entry) -> Entry:
+    """A mean as an 8-bit colour."""
+    return {"colour": mean}
+
+
+def refused(model_type: str, reason: str) -> Entry:
+    """Published files of this kind of model do not compute what it is; whoever opens one is told the reason."""
+    return {"model_types": [model_type], "refused": reason}
+
+
 def document() -> str:
     """The text of the runtime's file."""
     from edge_mllm_export.families import FAMILIES

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_anyres import make_tiny_llava_onevision
+from tiny_gemma3 import make_tiny_gemma3
 from tiny_llava import make_tiny_llava
 from tiny_published import WINDOWED_SIZE, make_published
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl, make_tiny_qwen2_vl
@@ -40,6 +42,7 @@ def sources(tiny_smolvlm: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         "tiled": tiny_smolvlm,
         "cropped": make_tiny_llava(root / "clip"),
         "stretched": make_tiny_llava(root / "siglip", tower="siglip"),
+        "stitched": make_tiny_llava_onevision(root / "stitched", seed=1),
         "any size": make_tiny_qwen2_vl(root / "any size"),
         "windows": make_tiny_qwen2_5_vl(root / "windows"),
     }
@@ -66,7 +69,7 @@ def test_the_table_is_fresh() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["tiled", "cropped", "stretched", "any size", "windows"])
+@pytest.mark.parametrize("name", ["tiled", "cropped", "stretched", "stitched", "any size", "windows"])
 def test_the_table_says_what_the_family_says(sources: dict[str, Path], name: str, tmp_path: Path) -> None:
     """Both read the same configuration files."""
     copy = Path(shutil.copytree(sources[name], tmp_path / "copy"))
@@ -87,7 +90,7 @@ def test_the_table_says_what_the_family_says(sources: dict[str, Path], name: str
     assert opened.chat_template() == checkpoint.chat_template
 
 
-@pytest.mark.parametrize("name", ["tiled", "cropped", "any size", "windows"])
+@pytest.mark.parametrize("name", ["tiled", "cropped", "stitched", "any size", "windows"])
 def test_it_answers_as_transformers(published: dict[str, Path], sources: dict[str, Path], name: str) -> None:
     """Same ids, same visual embeddings and the same sixteen tokens, with one picture, with two and with none."""
     sizes = SIZES if name != "windows" else (WINDOWED_SIZE,) * 3
@@ -101,7 +104,8 @@ def test_it_answers_as_transformers(published: dict[str, Path], sources: dict[st
         for probe in probes:
             expected = reference.answer(probe, new_tokens=NEW_TOKENS)
             assert model.prompt_ids(probe.prompt, probe.pictures).tolist() == expected.inputs.ids.tolist()
-            if probe.pictures:
+            alone = len(probe.pictures) == 1 or model.spec.image.several is None
+            if probe.pictures and alone:  # some pictures are tiled otherwise beside others
                 ours = np.concatenate([model.encode(picture) for picture in probe.pictures])
                 np.testing.assert_allclose(ours, expected.visual, atol=1e-4)
             pieces = list(model.stream(probe.prompt, probe.pictures, max_new_tokens=NEW_TOKENS))
@@ -246,3 +250,77 @@ def test_what_is_no_published_directory(copy: Path, tiny_smolvlm: Path) -> None:
     (copy / "onnx" / "vision_encoder.onnx").unlink()
     with pytest.raises(BundleError, match=r"there is no vision_encoder\*\.onnx"):
         edge_mllm.load(copy)
+
+
+def _stored(directory: Path, **arrays: np.ndarray) -> None:
+    """A safetensors file with tensors in the place of the checkpoint's."""
+    from safetensors.numpy import save_file
+
+    for file in directory.glob("*.safetensors"):
+        file.unlink()
+    save_file(arrays, directory / "model.safetensors")
+
+
+def test_the_newline_comes_from_the_checkpoint(published: dict[str, Path], tmp_path: Path) -> None:
+    """As bfloat16 too, which NumPy does not have; without it a picture of several tiles cannot be put together."""
+    copy = Path(shutil.copytree(published["stitched"], tmp_path / "copy"))
+    whole = open_directory(copy).newline
+    assert whole is not None and whole.dtype == np.float32
+    import torch
+    from safetensors.torch import save_file
+
+    for kind in (torch.bfloat16, torch.float16, torch.float32):
+        values = torch.from_numpy(whole.copy()).to(kind)
+        save_file({"image_newline": values}, copy / "model.safetensors")
+        assert np.array_equal(open_directory(copy).newline, values.to(torch.float32).numpy())
+    _stored(copy, other=np.zeros(3, np.float32))
+    with pytest.raises(BundleError, match=r"it has no image_newline, which ends the rows of a picture"):
+        open_directory(copy)
+    _stored(copy, image_newline=np.zeros(3, np.float32))
+    with pytest.raises(BundleError, match=r"model\.safetensors: image_newline is \[3\], expected \[64\]"):
+        open_directory(copy)
+    _stored(copy, image_newline=np.zeros(64, np.int32))
+    with pytest.raises(BundleError, match=r"model\.safetensors: image_newline cannot be read"):
+        open_directory(copy)
+    for data in (b"", b"\xff" * 64, (2).to_bytes(8, "little") + b"[]"):
+        (copy / "model.safetensors").write_bytes(data)
+        with pytest.raises(BundleError, match="is no safetensors file"):
+            open_directory(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "says"),
+    [
+        (
+            "config.json",
+            {"vision_aspect_ratio": "square"},
+            "vision_aspect_ratio: is 'square', expected anyres",
+        ),
+        ("preprocessor_config.json", {"image_grid_pinpoints": [[32, 33]]}, "pinpoints: is .*whole tiles of 32 px"),
+        ("preprocessor_config.json", {"image_grid_pinpoints": []}, "pinpoints: is .*expected .height, width. pairs"),
+        ("preprocessor_config.json", {"image_mean": "x"}, "image_mean"),
+        ("preprocessor_config.json", {"do_pad": False}, "do_pad: is false"),
+        ("config.json", {"vision_feature_select_strategy": "default"}, "vision_feature_select_strategy: is .default"),
+    ],
+)
+def test_stitched_layouts_that_make_no_sense(
+    published: dict[str, Path], tmp_path: Path, file: str, fields: dict[str, Any], says: str
+) -> None:
+    copy = Path(shutil.copytree(published["stitched"], tmp_path / "copy"))
+    change(copy / file, **fields)
+    with pytest.raises(BundleError, match=says):
+        open_directory(copy)
+
+
+def test_files_that_do_not_compute_the_model_are_refused_with_the_reason(tmp_path: Path) -> None:
+    """Published decoders mask causally; whoever has one is told so instead of getting other answers."""
+    source = make_tiny_gemma3(tmp_path / "both ways")
+    for stem in ("embed_tokens", "vision_encoder", "decoder_model_merged"):
+        (source / f"{stem}.onnx").write_bytes(b"")
+    result = CliRunner().invoke(app, ["run", "-m", str(source), "What?"])
+    assert result.exit_code == 1
+    assert "attend in both directions" in result.output and "export the checkpoint" in result.output
+    change(source / "config.json", architectures=["Unknown"], model_type="unknown")
+    with pytest.raises(BundleError) as caught:
+        open_directory(source)
+    assert "Gemma3" not in str(caught.value).partition("known are")[2]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import PanAndScan, SingleTile
+from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family, MmprojSpec
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
@@ -207,6 +208,13 @@ def reference_processor(checkpoint: Checkpoint) -> Any:
     return make_processor(checkpoint, tokens=vision_spec(checkpoint).tokens_per_tile, pan_and_scan=_pans(checkpoint))
 
 
+PUBLISHED = published.refused(
+    "gemma3",
+    "pictures of this model attend in both directions, and the published decoder cannot be told which tokens are one: "
+    "export the checkpoint",
+)
+"""onnx-community/gemma-3-4b-it-ONNX is for transformers.js 4, which tells a decoder nothing of where a picture is."""
+
 FAMILY = Family(
     name="gemma3",
     architectures=("Gemma3ForConditionalGeneration",),
@@ -220,6 +228,7 @@ FAMILY = Family(
     build_tower=build_tower,
     reference_processor=reference_processor,
     mmproj=MMPROJ,
+    published=PUBLISHED,
     pan_and_scan=True,
     checkpoints=("google/gemma-3-4b-it",),
     licence="Gemma",

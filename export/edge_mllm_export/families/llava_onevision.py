@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.bundle import ImageSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import SingleTile, Stitch
+from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
@@ -118,6 +119,48 @@ def reference_processor(checkpoint: Checkpoint) -> Any:
     )
 
 
+_SIDE = published.read("processor.size.height")
+_PAD = {"kind": "single_tile", "fit": "pad", "tile": _SIDE}
+_MEAN = published.read("processor.image_mean", default=_DEFAULTS["image_mean"])
+PUBLISHED = {
+    "model_types": ["llava_onevision"],
+    "require": published.required("do_resize", "do_rescale", "do_normalize", "do_pad")
+    | {"config.vision_feature_select_strategy": "full", "config.vision_config.model_type": "siglip_vision_model"},
+    "image": published.image(
+        {
+            "kind": "best_fit_grid",
+            "tile": _SIDE,
+            "grids": published.grids(
+                published.read("processor.image_grid_pinpoints", "config.image_grid_pinpoints"), _SIDE
+            ),
+            "stitch": {
+                "max_tiles": published.number_behind(
+                    "anyres_max_", published.read("config.vision_aspect_ratio", default="anyres_max_9")
+                )
+            },
+        },
+        resample="bicubic",
+        mean=_DEFAULTS["image_mean"],
+        std=_DEFAULTS["image_std"],
+    )
+    | {"several": {**_PAD, "fill": published.colour(_MEAN), "stitch": {}}},
+    "vision": {
+        "tokens_per_tile": {"tokens": [_SIDE, published.read("config.vision_config.patch_size"), 1, 0]},
+        "tile_height": _SIDE,
+        "tile_width": _SIDE,
+    },
+    "prompt": published.prompt(
+        published.read("settings.image_token", default="<image>"),
+        ["config.image_token_index", "config.image_token_id"],
+        TileLayout(),
+        ["<|im_end|>"],
+    ),
+    "decoder": published.decoder(),
+    "newline": ["image_newline", "model.image_newline"],
+}
+"""llava-hf publishes the ONNX files beside the checkpoint, which has the newline that they lack. transformers.js shows
+a picture as one tile without it; here it is tiled as the model's own processor does."""
+
 FAMILY = Family(
     name="llava_onevision",
     architectures=("LlavaOnevisionForConditionalGeneration",),
@@ -132,6 +175,7 @@ FAMILY = Family(
     build_tower=build_tower,
     reference_processor=reference_processor,
     newline=anyres.NEWLINE,
+    published=PUBLISHED,
     checkpoints=(
         "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
         "llava-hf/llava-onevision-qwen2-0.5b-si-hf",
