@@ -1,6 +1,6 @@
 """What a vision tower on ONNX Runtime adds to a process, by the way its session is made.
 
-    python benchmarks/tower_memory.py BUNDLE [--repeat 3] [--tiles 5] [--out FILE]
+    python benchmarks/tower_memory.py BUNDLE [--repeat 3] [--tiles 5] [--only external] [--out FILE]
 
 Every measurement is a process of its own that loads the tower and encodes tiles; the ways take turns. ``default`` is
 what ``edge_mllm.load`` does. ``external`` is the same tower with its weights in a file beside it, which ONNX Runtime
@@ -38,6 +38,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "weights outside the arena": {"entries": {"session.use_device_allocator_for_initializers": "1"}},
     "no prepacking": {"entries": NO_PREPACKING},
     "external, no memory pattern": {"pattern": False, "file": "external"},
+    "external, no memory pattern, heap trimmed": {"pattern": False, "file": "external", "trim": True},
     "external, no memory pattern, no prepacking": {"pattern": False, "entries": NO_PREPACKING, "file": "external"},
     "optimised, external, no memory pattern, no prepacking": {
         "pattern": False,
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tiles", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="ways with this word in their name, and the default")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "tower_memory.json")
     given = parser.parse_args()
@@ -123,7 +125,9 @@ def main() -> None:
     from edge_mllm.bench.fingerprint import fingerprint
 
     tower = given.bundle / "vision.onnx"
-    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    runs: dict[str, list[dict[str, float]]] = {
+        way: [] for way in WAYS if given.only in way or way.startswith("default")
+    }
     with tempfile.TemporaryDirectory() as folder:
         files = variants(tower, Path(folder))
         for _ in range(given.repeat):
