@@ -81,12 +81,13 @@ def rewrite_ferret_original(source: Path, config: dict[str, Any], out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(source, out, text)
     native["image_token_index"] = tokenizer.token_to_id(IMAGE)
+    template = chat_template(text["model_type"], begins=len(tokenizer.encode("").ids))
     ends = [tokenizer.token_to_id(DIALECTS[text["model_type"]].end), text.get("eos_token_id")]
     write_document(out / "config.json", native)
-    write_document(out / "preprocessor_config.json", _preprocessor(native))
+    write_document(out / "preprocessor_config.json", native_preprocessor(native))
     write_document(out / "processor_config.json", {"image_token": IMAGE})
     write_document(out / "generation_config.json", {"eos_token_id": [end for end in ends if end is not None]})
-    (out / "chat_template.jinja").write_text(chat_template(text["model_type"], tokenizer), encoding="utf-8")
+    (out / "chat_template.jinja").write_text(template, encoding="utf-8")
     copy_papers(source, out)
     if regions:
         LOGGER.warning(
@@ -184,8 +185,8 @@ def _tiles(value: Any, side: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= side and value % side == 0
 
 
-def _preprocessor(native: dict[str, Any]) -> dict[str, Any]:
-    """CLIP's own processing on every tile, which is stretched and never cropped."""
+def native_preprocessor(native: dict[str, Any]) -> dict[str, Any]:
+    """preprocessor_config.json of a native config.json: CLIP's own processing of tiles, stretched and never cropped."""
     side = native["vision_config"]["image_size"]
     return {
         "image_processor_type": "CLIPImageProcessor",

@@ -68,18 +68,16 @@ DIALECTS = {
 _DROPPED = ("add_bos_token", "add_eos_token", "chat_template", "processor_class", "sp_model_kwargs", "tokenizer_class")
 
 
-def chat_template(kind: str, tokenizer: Tokenizer) -> str:
+def chat_template(kind: str, *, begins: int) -> str:
     """The conversation as Jinja.
 
     Args:
         kind: A key of :data:`DIALECTS`.
-        tokenizer: Whether it puts a begin token before a text decides how many are written: the original code has the
-            tokenizer's and the written one, and a text that begins with one gets no further one here.
+        begins: Begin tokens that the tokenizer puts before a text. Where the conversation writes one too, the original
+            code has both; here a text that begins with one gets no further one, so all of them are written.
     """
     dialect = DIALECTS[kind]
-    begin = ""
-    if dialect.begin is not None:
-        begin = dialect.begin * (1 + len(tokenizer.encode("").ids))
+    begin = "" if dialect.begin is None else dialect.begin * (1 + begins)
     parts = {role: getattr(dialect, role).split("{}") for role in ("system", "user", "assistant")}
     before, after = ({role: part[side] for role, part in parts.items()} for side in (0, 1))
     message = (

@@ -14,6 +14,7 @@ from edge_mllm_export.errors import SourceError
 from edge_mllm_export.families import own_model_class
 from edge_mllm_export.progress import byte_progress
 from edge_mllm_export.shape_bluelm_v import bluelm_v_3b
+from edge_mllm_export.shape_ferret_ui import ferret_ui_gemma2b
 from edge_mllm_export.shape_gemma3 import gemma3_4b
 from edge_mllm_export.shape_internvl import internvl3_1b
 from edge_mllm_export.shape_llava_onevision import llava_onevision_0_5b
@@ -37,6 +38,7 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
     "internvl3-1b": internvl3_1b,
     "llava-onevision-0.5b": llava_onevision_0_5b,
     "bluelm-v-3b": bluelm_v_3b,
+    "ferret-ui-gemma2b": ferret_ui_gemma2b,
     "qwen2-vl-2b": qwen2_vl_2b,
     "qwen2.5-vl-3b": qwen2_5_vl_3b,
     "gemma3-4b": gemma3_4b,

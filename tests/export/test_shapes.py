@@ -29,6 +29,15 @@ PUBLISHED = {
 """Parameter counts that the hub states."""
 
 
+def test_ferret_uis_size_is_that_of_the_published_files() -> None:
+    """6.77 GB of bfloat16 in two files, with the head and the region sampler, which are left out."""
+    held = sum(math.prod(shape) for shape in tensor_shapes(SHAPES["ferret-ui-gemma2b"]().config).values())
+    head, width, inside = 256_001 * 2048, 1024, 1024 + 2
+    layer = inside * inside + inside + 2 * inside * width + width + 2 * width
+    sampler = 2 * layer + 32 * width * width + width + width * 2048 + 2048
+    assert 2 * (held + head + sampler) == pytest.approx(4.95e9 + 1.82e9, abs=1e7)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(name: str) -> None:
     assert sum(math.prod(shape) for shape in tensor_shapes(SHAPES[name]().config).values()) == PUBLISHED[name]
