@@ -40,6 +40,8 @@ class Components:
     encoder: PictureEncoder
     decoder: Decoder
     settings: DecoderSettings
+    vision_engine: TowerEngine = "ort"
+    """The library that runs the tower of a bundle."""
     binding: Callable[[], dict[str, str]]
     """What the bits of the decoder's cache depend on."""
 
@@ -167,5 +169,6 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         encoder=PictureEncoder(tower, opening.cache, digest, low_memory=low_memory),
         decoder=open_decoder(bundle, engine, settings, lazy=low_memory),
         settings=settings,
+        vision_engine=opening.vision_engine,
         binding=partial(cache_binding, bundle.path, engine, settings),
     )

@@ -129,7 +129,8 @@ class Planner:
         """Look once for speeds that were kept, when they are first asked for."""
         if not self._looked:
             parts = self._parts
-            self.rates.before = kept_rates(parts.path, parts.spec, parts.engine, parts.settings, prompt)
+            engines = (parts.engine, parts.vision_engine)
+            self.rates.before = kept_rates(parts.path, parts.spec, engines, parts.settings, prompt)
             self._looked = True
 
     def _memory(self, new: Sequence[ConversationPicture], count: int, max_new_tokens: int, kept: int) -> MemoryPlan:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_mllm.answer import Answer
 from edge_mllm.bundle import BundleSpec, Engine
 from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.tower_session import TowerEngine
 
 _LEAST_PREFILL = 32
 """Prompt tokens from which a speed is worth remembering."""
@@ -73,14 +74,14 @@ class MeasuredRates:
 
 
 def kept_rates(
-    path: Path, spec: BundleSpec | None, engine: Engine, settings: DecoderSettings, prompt: int
+    path: Path, spec: BundleSpec | None, engines: tuple[Engine, TowerEngine], settings: DecoderSettings, prompt: int
 ) -> Rates | None:
     """What ``edge-mllm tune`` or a device profile measured on this machine says of a bundle; None where neither does.
 
     Args:
         path: The bundle.
         spec: Of the bundle; None for other layouts, which have no kept rates.
-        engine: Of the decoder.
+        engines: Of decoder and tower, which must be those of the measurement.
         settings: Threads and chunk must be those of the measurement.
         prompt: Tokens of the prompt that a profile's rate is told for.
     """
@@ -89,10 +90,10 @@ def kept_rates(
     if spec is None or spec.vision.patches is not None or not (path / "bundle.json").is_file():
         return None
     tuned = find(path)
-    used = (engine, settings.threads, settings.chunk)
-    if tuned is not None and (tuned.engine, tuned.threads, tuned.chunk) == used and tuned.tile_s and tuned.token_s:
+    used = (*engines, settings.threads, settings.chunk)
+    if tuned is not None and tuned.measured == used and tuned.tile_s and tuned.token_s:
         return Rates(source=TUNE, tile_s=tuned.tile_s, token_s=tuned.token_s)
-    return _profile_rates(spec, engine, settings, prompt)
+    return _profile_rates(spec, engines[0], settings, prompt)
 
 
 def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, prompt: int) -> Rates | None:

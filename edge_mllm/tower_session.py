@@ -64,6 +64,12 @@ def open_tower(path: Path, engine: TowerEngine, threads: int | None) -> TowerSes
     raise SettingError(f"no vision engine '{engine}'; there are {', '.join(TOWER_ENGINES)}")
 
 
+def usable_engines(precision: str) -> tuple[TowerEngine, ...]:
+    """Engines that are installed and have fast code for a tower of this vision recipe, ``ort`` first."""
+    installed = importlib.util.find_spec("openvino") is not None
+    return TOWER_ENGINES if installed and precision not in SLOW_IN_OPENVINO else ("ort",)
+
+
 def engine_label(engine: TowerEngine) -> str:
     """Name and version of what runs a tower: with it, the bits of embeddings may change.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from edge_mllm.bench.peaks import Peaks, measure_peaks
 from edge_mllm.cpu import Processor, read_processor
 
-PACKAGES = ("edge-mllm", "numpy", "onnxruntime", "llama-cpp-python", "tokenizers", "pillow")
+PACKAGES = ("edge-mllm", "numpy", "onnxruntime", "llama-cpp-python", "tokenizers", "pillow", "openvino")
 _CHUNK = 1 << 22
 
 

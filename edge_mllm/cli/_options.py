@@ -100,9 +100,11 @@ class ModelOptions:
     precision: PrecisionOption = None
     mmproj: MmprojOption = None
     vision_engine: Annotated[
-        VisionEngineName,
-        typer.Option(help="What runs a bundle's tower: ONNX Runtime, OpenVINO in float32, or in bfloat16 (for AMX)."),
-    ] = VisionEngineName.ort
+        VisionEngineName | None,
+        typer.Option(
+            help="What runs a bundle's tower: ONNX Runtime (default), OpenVINO in float32, or in bfloat16 (for AMX)."
+        ),
+    ] = None
 
     large_pages: Annotated[
         bool | None,
@@ -132,7 +134,7 @@ class ModelOptions:
             "low_memory": self.low_memory,
             "precision": self.precision,
             "mmproj": self.mmproj,
-            "vision_engine": self.vision_engine.value,
+            "vision_engine": (self.vision_engine or VisionEngineName.ort).value,
         }
         model = load(self.model, max_memory=max_memory, **(typed | changed))
         wanted = lasting and model.engine in GAINING_ENGINES if self.large_pages is None else self.large_pages

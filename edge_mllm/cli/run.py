@@ -56,6 +56,8 @@ def _tuned(loading: options.ModelOptions) -> dict[str, Any]:
     if found is None:
         return {}
     chosen = found.options()
+    if loading.vision_engine is not None:
+        chosen.pop("vision_engine", None)
     _log.info("settings of edge-mllm tune: %s", chosen)
     return chosen
 

@@ -27,10 +27,11 @@ def tune(
     seconds: Annotated[float, typer.Option(min=1.0, help="No measurement begins after this time.")] = 110.0,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Search decoder, threads, prompt tokens and tiles computed at once for a question about a photo; keep the winner.
+    """Search decoder, tower library, threads, tokens and tiles at once for a question about a photo; keep the winner.
 
-    Decoders are those of both engines in a bundle, or all precisions in a directory of published ONNX files. ``run``
-    then uses the winner, unless an option says otherwise, as long as model, machine and libraries stay the same.
+    Decoders are those of both engines in a bundle, or all precisions in a directory of published ONNX files; the tower
+    of a bundle is tried on OpenVINO too where that is installed and has fast code for it. ``run`` then uses the winner,
+    unless an option says otherwise, as long as model, machine and libraries stay the same.
     """
     from edge_mllm.cpu import read_processor
     from edge_mllm.session import starter_bundle
@@ -71,6 +72,7 @@ def _tuned(path: Path, found: Found) -> Tuned:
         threads=best.threads,
         chunk=best.chunk,
         tile_batch=best.tile_batch,
+        vision_engine=best.tower,
         precision=best.variant.precision,
         seconds=found.best.seconds,
         default_seconds=found.default.seconds,
@@ -88,13 +90,23 @@ def _show(found: Found, place: Path) -> None:
 
     console = wide_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    columns = ("decoder", "threads", "tokens at once", "tiles at once", "ms a tile", "prompt tok/s", "answer tok/s")
+    columns = (
+        "decoder",
+        "tower",
+        "threads",
+        "tokens at once",
+        "tiles at once",
+        "ms a tile",
+        "prompt tok/s",
+        "answer tok/s",
+    )
     for name in (*columns, "seconds"):
-        table.add_column(name, justify="left" if name == "decoder" else "right")
+        table.add_column(name, justify="left" if name in ("decoder", "tower") else "right")
     for trial in sorted(found.trials, key=lambda each: each.seconds):
         tried = trial.settings
         table.add_row(
             f"{tried.variant}{' *' if trial == found.best else ''}",
+            tried.tower,
             str(tried.threads),
             str(tried.chunk),
             str(tried.tile_batch),

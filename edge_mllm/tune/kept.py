@@ -49,6 +49,13 @@ class Tuned:
     """Of the tower for one tile, with these settings; None in files of older releases."""
     token_s: float | None = None
     """Of prefill for one token."""
+    vision_engine: str = "ort"
+    """The library that ran the tower."""
+
+    @property
+    def measured(self) -> tuple[str, str, int, int]:
+        """What its rates hold for: decoder, tower library, threads, chunk."""
+        return self.engine, self.vision_engine, self.threads, self.chunk
 
     def options(self) -> dict[str, Any]:
         """As :func:`edge_mllm.load` takes them."""
@@ -57,6 +64,7 @@ class Tuned:
             "threads": self.threads,
             "chunk": self.chunk,
             "tile_batch": self.tile_batch,
+            "vision_engine": None if self.vision_engine == "ort" else self.vision_engine,
             "precision": None if self.precision is None else f"decoder_model_merged={self.precision}",
         }
         return {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Search of decoder, threads, chunk size and tile batch, each stage measured for itself, within a time limit.
+"""Search of decoder, tower library, threads, chunk size and tile batch, stage by stage, within a time limit.
 
 A question's time is the sum of its stages, so stages are measured one by one instead of whole answers: the tower on
 some tiles, the decoder over a few hundred prompt tokens, and some tokens of an answer. One setting is searched after
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge_mllm.bundle import Engine
-from edge_mllm.errors import EngineError
+from edge_mllm.errors import EdgeMLLMError
+from edge_mllm.tower_session import TowerEngine
 
 DEFAULT_CHUNK = 512
 CHUNKS = (128, 256, 1024, 2048)
@@ -54,9 +55,11 @@ class Settings:
     threads: int
     chunk: int = DEFAULT_CHUNK
     tile_batch: int = 1
+    tower: TowerEngine = "ort"
 
     def __str__(self) -> str:
-        return f"{self.variant}, {self.threads} threads, {self.chunk} tokens and {self.tile_batch} tiles at once"
+        counts = f"{self.threads} threads, {self.chunk} tokens and {self.tile_batch} tiles at once"
+        return f"{self.variant}, tower on {self.tower}, {counts}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +79,24 @@ class Trial:
 class Stages(Protocol):
     """What the search measures; seconds of one tile, one prompt token, one token of an answer."""
 
-    def tile(self, threads: int, batch: int) -> float:
-        """The tower."""
+    @property
+    def towers(self) -> Sequence[TowerEngine]:
+        """Libraries that can run the tower, the default one first."""
+        ...
+
+    def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
+        """The tower.
+
+        Raises:
+            EdgeMLLMError: The library does not run it.
+        """
         ...
 
     def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
         """Prompt token and answer token.
 
         Raises:
-            EngineError: The engine does not run this decoder.
+            EdgeMLLMError: The engine does not run this decoder.
         """
         ...
 
@@ -97,7 +109,7 @@ class Found:
     default: Trial
     trials: tuple[Trial, ...]
     refused: tuple[str, ...]
-    """Decoders that do not run, with the reason."""
+    """Decoders and tower libraries that do not run, with the reason."""
     complete: bool
     """False when time ran out first."""
 
@@ -111,7 +123,7 @@ def search(
     limit_s: float = 110.0,
     progress: Progress = lambda _: None,
 ) -> Found:
-    """Try every decoder, then numbers of threads, chunk sizes and tile batches with the best.
+    """Try every decoder, then tower libraries, numbers of threads, chunk sizes and tile batches with the best.
 
     Args:
         stages: Measures.
@@ -122,10 +134,13 @@ def search(
         progress: Told before every measurement.
 
     Raises:
-        EngineError: The default decoder does not run.
+        EdgeMLLMError: The default decoder or tower does not run.
     """
     trials = _Trials(stages, work, limit_s, progress)
     trials.run(Settings(variant=variant, threads=threads[0]) for variant in variants)
+    leader = trials.best().settings
+    if work.tiles:
+        trials.run(replace(leader, tower=tower) for tower in stages.towers[1:])
     leader = trials.best().settings
     trials.run(replace(leader, threads=count) for count in threads[1:])
     leader = trials.best().settings
@@ -141,7 +156,7 @@ class _Trials:
     def __init__(self, stages: Stages, work: Workload, limit_s: float, progress: Progress) -> None:
         self._stages, self._work, self._progress = stages, work, progress
         self._deadline, self._longest = time.perf_counter() + limit_s, 0.0
-        self._tiles: dict[tuple[int, int], float] = {}
+        self._tiles: dict[tuple[TowerEngine, int, int], float] = {}
         self._decodes: dict[tuple[Variant, int, int], tuple[float, float]] = {}
         self.done: list[Trial] = []
         self.refused: list[str] = []
@@ -157,10 +172,10 @@ class _Trials:
             self._progress(str(settings))
             try:
                 self.done.append(self._measure(settings))
-            except EngineError as error:
+            except EdgeMLLMError as error:
                 if not self.done:
                     raise
-                self.refused.append(f"{settings.variant}: {error}")
+                self.refused.append(f"{self._culprit(settings)}: {error}")
             self._longest = max(self._longest, time.perf_counter() - start)
 
     def best(self) -> Trial:
@@ -168,8 +183,12 @@ class _Trials:
         fastest = min(self.done, key=lambda trial: trial.seconds)
         return fastest if fastest.seconds <= _WORTH * self.done[0].seconds else self.done[0]
 
+    def _culprit(self, settings: Settings) -> str:
+        """What failed: decoders are measured first."""
+        return settings.tower if _decoder(settings) in self._decodes else str(settings.variant)
+
     def _measure(self, settings: Settings) -> Trial:
-        tower, decoder = (settings.threads, settings.tile_batch), (settings.variant, settings.threads, settings.chunk)
+        tower, decoder = (settings.tower, settings.threads, settings.tile_batch), _decoder(settings)
         if decoder not in self._decodes:
             self._decodes[decoder] = self._stages.decode(*decoder)
         if tower not in self._tiles:
@@ -177,6 +196,11 @@ class _Trials:
         tile, (token, step), work = self._tiles[tower], self._decodes[decoder], self._work
         whole = tile * work.tiles + token * work.prompt_tokens + step * work.answer_tokens
         return Trial(settings=settings, tile_s=tile, token_s=token, step_s=step, seconds=whole)
+
+
+def _decoder(settings: Settings) -> tuple[Variant, int, int]:
+    """What a decoder's speed depends on."""
+    return settings.variant, settings.threads, settings.chunk
 
 
 def thread_counts(default: int, usable: int) -> list[int]:

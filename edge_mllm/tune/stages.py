@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,11 @@ from edge_mllm.decoders.protocol import Decoder, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError, ExtraMissingError
 from edge_mllm.image import load_rgb
-from edge_mllm.published.directory import PublishedDirectory
+from edge_mllm.published.directory import PublishedDirectory, is_published
 from edge_mllm.published.files import decoder_files
 from edge_mllm.tile_plan import plan_tiles
 from edge_mllm.tiling import cut_tiles
+from edge_mllm.tower_session import TowerEngine, usable_engines
 from edge_mllm.tune.search import Variant, Workload
 from edge_mllm.vision_cache import VisionCache
 
@@ -50,17 +52,21 @@ class ModelStages:
         self._pixels, self._grid = prepared.pixels, prepared.plan.token_grid
         self._any_size = spec.vision.patches is not None
         tokens = min(work.prompt_tokens, _PROMPT)
+        self.towers: tuple[TowerEngine, ...] = ("ort",)
+        if not is_published(path):
+            self.towers = usable_engines(spec.parts["vision"].precision)
         self._ids = np.random.default_rng(0).integers(0, spec.decoder.n_vocab, tokens).astype(np.int64)
 
-    def tile(self, threads: int, batch: int) -> float:
+    def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
         """Seconds of the tower for one tile, or for the whole picture where it takes any size."""
         pixels = self._pixels if self._any_size else self._pixels[:batch]
-        tower = self._open(Variant("onnx"), DecoderSettings(threads=threads), tile_batch=batch, lazy=True).tower
+        settings = DecoderSettings(threads=threads)
+        opened = self._open(Variant("onnx"), settings, tile_batch=batch, lazy=True, vision_engine=tower).tower
         try:
-            tower.load()
-            seconds = _shortest(lambda: tower.encode(pixels, token_grid=self._grid).seconds)
+            opened.load()
+            seconds = _shortest(lambda: opened.encode(pixels, token_grid=self._grid).seconds)
         finally:
-            tower.close()
+            opened.close()
         return seconds if self._any_size else seconds / len(pixels)
 
     def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
@@ -88,9 +94,7 @@ class ModelStages:
         steps.append((time.perf_counter() - between) / _STEPS)
         return between - start
 
-    def _open(
-        self, variant: Variant, settings: DecoderSettings, *, tile_batch: int = 1, lazy: bool = False
-    ) -> Components:
+    def _open(self, variant: Variant, settings: DecoderSettings, *, lazy: bool = False, **tower: Any) -> Components:
         precision = None if variant.precision is None else f"decoder_model_merged={variant.precision}"
         opening = Opening(
             path=self._path,
@@ -100,7 +104,7 @@ class ModelStages:
             check_hashes=False,
             low_memory=lazy,
             precision=precision,
-            tile_batch=tile_batch,
+            **tower,
         )
         return open_components(opening)
 

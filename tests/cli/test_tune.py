@@ -34,6 +34,9 @@ def test_run_uses_what_tune_kept_and_says_so(
     after = json.loads(RUNNER.invoke(app, ask).stdout)
     assert after["engine"] == "gguf"
     assert after["tuned"] == {"engine": "gguf"} | {name: kept[name] for name in ("threads", "chunk", "tile_batch")}
+    kept_file.write_text(kept_file.read_text().replace('"vision_engine": "ort"', '"vision_engine": "openvino"'))
+    chosen = json.loads(RUNNER.invoke(app, [*ask, "--vision-engine", "ort"]).stdout)["tuned"]
+    assert chosen == after["tuned"]  # what is typed goes before what was kept
     other = json.loads(RUNNER.invoke(app, [*ask, "--engine", "onnx"]).stdout)
     assert other["engine"] == "onnx" and "tuned" not in other
 

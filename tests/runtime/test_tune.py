@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.errors import EngineError
+from edge_mllm.bundle_files import open_bundle
+from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.errors import EngineError, SettingError
+from edge_mllm.rates import kept_rates
+from edge_mllm.tower_session import TowerEngine, usable_engines
 from edge_mllm.tune.kept import Tuned, applicable, bundle_hash, find, keep
 from edge_mllm.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
 
@@ -20,12 +24,14 @@ ONNX, GGUF = Variant("onnx"), Variant("gguf")
 class FakeStages:
     """gguf beats onnx, four threads are best, a chunk of 1024 is a little better than 512, and two tiles than one."""
 
+    towers: tuple[TowerEngine, ...] = ("ort",)
+
     def __init__(self) -> None:
         self.asked: list[tuple[Variant, int, int]] = []
-        self.tiles: list[tuple[int, int]] = []
+        self.tiles: list[tuple[TowerEngine, int, int]] = []
 
-    def tile(self, threads: int, batch: int) -> float:
-        self.tiles.append((threads, batch))
+    def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
+        self.tiles.append((tower, threads, batch))
         return 0.4 / threads * {1: 1.0, 2: 0.5, 4: 2.0}[batch]
 
     def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
@@ -52,7 +58,7 @@ def test_a_difference_that_is_noise_changes_nothing() -> None:
         def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
             return 0.001 * (0.99 if chunk == 128 else 1.0), 0.01
 
-        def tile(self, threads: int, batch: int) -> float:
+        def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
             return 0.1
 
     found = search(Flat(), [GGUF], [2, 1], WORK)
@@ -89,6 +95,70 @@ def test_a_decoder_that_does_not_run_is_named_and_left_out() -> None:
     assert found.refused == ("onnx bnb4: no such kernel",)
     with pytest.raises(EngineError):
         search(Broken(), variants[1:], [1], WORK)
+
+
+class Towers(FakeStages):
+    """OpenVINO in float32 is slower, in bfloat16 faster or not there at all."""
+
+    towers = ("ort", "openvino", "openvino-bf16")
+    has_bfloat16 = True
+
+    def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
+        if tower == "openvino-bf16" and not self.has_bfloat16:
+            raise SettingError("no bfloat16")
+        return super().tile(tower, threads, batch) * {"ort": 1.0, "openvino": 1.5, "openvino-bf16": 0.6}[tower]
+
+
+def test_the_fastest_tower_library_wins() -> None:
+    stages = Towers()
+    found = search(stages, [GGUF], [2], WORK)
+    assert found.best.settings.tower == "openvino-bf16" and found.default.settings.tower == "ort"
+    assert {tower for tower, _, batch in stages.tiles if batch == 1} == set(Towers.towers)
+    assert {tower for tower, _, batch in stages.tiles if batch > 1} == {"openvino-bf16"}
+
+
+def test_a_tower_library_that_does_not_run_is_named() -> None:
+    stages = Towers()
+    stages.has_bfloat16 = False
+    found = search(stages, [GGUF], [2], WORK)
+    assert found.best.settings.tower == "ort"
+    assert found.refused == ("openvino-bf16: no bfloat16",)
+
+
+def test_without_tiles_no_tower_library_is_tried() -> None:
+    stages = Towers()
+    assert search(stages, [GGUF], [2], dataclasses.replace(WORK, tiles=0)).complete
+    assert stages.tiles == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "installed", "expected"),
+    [
+        ("fp16", True, ("ort", "openvino", "openvino-bf16")),
+        ("int8_static", True, ("ort", "openvino", "openvino-bf16")),
+        ("int8", True, ("ort",)),
+        ("fp16", False, ("ort",)),
+    ],
+)
+def test_libraries_without_fast_code_are_not_tried(
+    precision: str, installed: bool, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object() if installed else None)
+    assert usable_engines(precision) == expected
+
+
+def test_the_tower_library_is_kept_and_its_rates_are_for_it_alone(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path))
+    kept = dataclasses.replace(tuned(tiny_bundle), vision_engine="openvino", tile_s=0.1, token_s=0.01)
+    keep(kept)
+    assert kept.options()["vision_engine"] == "openvino"
+    assert "vision_engine" not in tuned(tiny_bundle).options()
+    spec, settings = open_bundle(tiny_bundle).spec, DecoderSettings(threads=3, chunk=256)
+    with_it = kept_rates(tiny_bundle, spec, ("gguf", "openvino"), settings, 100)
+    assert with_it is not None and with_it.tile_s == 0.1
+    assert kept_rates(tiny_bundle, spec, ("gguf", "ort"), settings, 100) is None
 
 
 def test_thread_counts_stay_within_the_cores() -> None:
