@@ -168,8 +168,8 @@ class BundleSpec:
     prompt: PromptSpec
     decoder: DecoderSpec
     parts: dict[str, Part]
-    """Keys: vision, newline, decoder_onnx, decoder_onnx_data, embeddings, decoder_gguf, mmproj, tokenizer,
-    chat_template."""
+    """Keys: vision, newline, decoder_onnx, decoder_onnx_data, embeddings, prompt_onnx, prompt_onnx_data, decoder_gguf,
+    mmproj, tokenizer, chat_template."""
     recipe: dict[str, Any]
     verification: dict[str, Any]
     created: str

@@ -36,7 +36,7 @@ _DECODERS = {"decoder_onnx": ("embeddings",), "decoder_gguf": ()}
 """Each decoder with the parts it cannot do without."""
 
 DECODER_PARTS: dict[Engine, tuple[str, ...]] = {
-    "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings"),
+    "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings", "prompt_onnx", "prompt_onnx_data"),
     "gguf": ("decoder_gguf",),
 }
 """What an engine needs for the language model."""

@@ -108,15 +108,16 @@ def open_components(opening: Opening) -> Components:
     engine = choose_engine(files, opening.engine)
     if isinstance(files, PublishedDirectory):
         return _published_components(files, opening)
-    _check_room(files, engine, opening.max_memory)
+    _check_room(files, engine, opening)
     if opening.check_hashes:
         files.check_hashes(engine)
     return bundle_components(files, engine, opening)
 
 
-def _check_room(bundle: OpenBundle, engine: Engine, limit: int | None) -> None:
-    """The decoder's weights alone must fit; the embedding table does not count, because it stays on disk."""
-    names = [name for name in DECODER_PARTS[engine] if name != "embeddings" and name in bundle.spec.parts]
+def _check_room(bundle: OpenBundle, engine: Engine, opening: Opening) -> None:
+    """The decoder's weights alone must fit; neither the table counts, which stays on disk, nor what can be left out."""
+    apart, limit = ("embeddings", "prompt_onnx", "prompt_onnx_data"), opening.max_memory
+    names = [name for name in DECODER_PARTS[engine] if name not in apart and name in bundle.spec.parts]
     needed = sum(bundle.spec.parts[name].bytes for name in names)
     if limit is not None and needed > limit:
         reason = f"the decoder of '{bundle.spec.name}' alone takes {megabytes(needed)}"

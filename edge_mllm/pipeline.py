@@ -239,8 +239,9 @@ class Pipeline:
         segments = splice(job.prompt, embeddings, n_embd, grids, places)
         self._anonymous.note()
         self._encoder.release()
-        self._open_decoder(job.watch)
         job.watch.prefilled = len(keys) - kept
+        with job.watch.stage("load"):
+            self._decoder.warm(job.watch.prefilled)
         with job.watch.stage("prefill"):
             self._decoder.reserve(len(keys) + job.request.max_new_tokens)
             logits = self._cells.prefill(ticket, keys, segments, borders)

@@ -117,6 +117,7 @@ class Planner:
         before = decoder.state() if decoder.n_past else None
         decoder.truncate(0)
         tokens = np.arange(min(_PROBE_TOKENS, decoder.n_ctx - 1), dtype=np.int64) % decoder.n_vocab
+        decoder.warm(len(tokens))
         start = time.perf_counter()
         decoder.prefill([Tokens(tokens)])
         seconds = time.perf_counter() - start
@@ -153,7 +154,7 @@ class Planner:
         return MemoryPlan(
             library_bytes=missing_libraries(needed),
             now_bytes=now if now is not None else PROGRAM_BYTES + (0 if waiting else weights),
-            decoder_bytes=decoder_weights(weights, parts.engine) if waiting else 0,
+            decoder_bytes=decoder_weights(weights if waiting else decoder.waiting_bytes(count - kept), parts.engine),
             tower_bytes=tower,
             loading_bytes=loading,
             tower_run_bytes=run,

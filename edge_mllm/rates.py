@@ -96,9 +96,9 @@ def kept_rates(
     return _profile_rates(spec, engines[0], settings, prompt)
 
 
-def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, prompt: int) -> Rates | None:
+def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, tokens: int) -> Rates | None:
     from edge_mllm.plan.devices import measured_here
-    from edge_mllm.plan.facts import read_shape
+    from edge_mllm.plan.facts import prefill_recipe, prompt_recipe, read_shape
     from edge_mllm.plan.roofline import Work
 
     profile, shape = measured_here(), read_shape(spec.recipe.get("vision", {}).get("shape"))
@@ -106,15 +106,16 @@ def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, 
     if profile is None or shape is None or part is None or profile.threads != settings.threads:
         return None
     tower = profile.lines.get(f"tower/{spec.parts['vision'].precision}")
-    prefill = profile.lines.get(f"prefill/{engine}/{part.precision}")
+    prompt = prompt_recipe(spec) if engine == "onnx" and settings.prompt_weights != "off" else ""
+    prefill = profile.lines.get(f"prefill/{engine}/{prefill_recipe(part.precision, prompt)}")
     if tower is None or prefill is None:
         return None
     picture = profile.lines.get("picture")
     pixels = 2 * spec.vision.tile_width * spec.vision.tile_height
-    text = Work(shape.decoder.linear_ops(prompt), 1, shape.decoder.attention_ops(prompt))
+    text = Work(shape.decoder.linear_ops(tokens), 1, shape.decoder.attention_ops(tokens))
     return Rates(
         source=DEVICE,
         tile_s=tower.seconds(Work(shape.tower.linear_ops, 1, shape.tower.attention_ops)),
-        token_s=prefill.seconds(text) / prompt,
+        token_s=prefill.seconds(text) / tokens,
         cut_s=0.0 if picture is None else picture.seconds(Work(pixels, 1)),
     )

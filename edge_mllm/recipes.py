@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Component = Literal["gguf", "onnx", "vision", "mmproj"]
+Component = Literal["gguf", "onnx", "prompt", "vision", "mmproj"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ RECIPE_LIST: tuple[ListedRecipe, ...] = (
     ListedRecipe("onnx", "int8_b32", 8.5, "8-bit integers in blocks of 32, head included"),
     ListedRecipe("onnx", "int4_mixed", 5.5, "as int4_b32, head and the parts that lose most 8 bits"),
     ListedRecipe("onnx", "int4_b32", 4.5, "4-bit integers in blocks of 32, head included; 16-bit embeddings", True),
+    ListedRecipe("prompt", "int8", 8, "beside an ONNX decoder, for prompts: 8-bit weights, activations by token"),
     ListedRecipe("vision", "fp32", 32, "32-bit floats"),
     ListedRecipe("vision", "fp16", 16, "weights stored in 16 bits, computed in 32"),
     ListedRecipe("vision", "int8", 8, "8-bit weights, activations measured per call; projector 16 bits", True),

@@ -56,6 +56,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
     vision_engine: TowerEngine = "ort",
     tile_batch: int = 1,
     max_memory: int | None = None,
+    prompt_weights: bool = True,
 ) -> Model:
     """Load a model.
 
@@ -76,6 +77,7 @@ def load(  # noqa: PLR0913  (every option by its own name)
         vision_engine: What runs a bundle's tower, see :mod:`edge_mllm.tower_session`.
         tile_batch: Tiles that a bundle's tower takes at once, see :class:`edge_mllm.vision.VisionTower`.
         max_memory: Refuse a bundle whose decoder alone has more bytes, before loading it; see :meth:`Model.generate`.
+        prompt_weights: Compute long prompts with a bundle's prompt weights, where it has them (engine ``onnx``).
 
     Raises:
         ModelNotFoundError: There is no bundle at ``path``.
@@ -85,25 +87,20 @@ def load(  # noqa: PLR0913  (every option by its own name)
         SettingError: A number is outside its range.
     """
     start = time.perf_counter()
-    settings = _settings(threads, chunk, n_ctx=n_ctx, kv_type=kv_type, flash_attention=flash_attention)
+    settings = _settings(threads, chunk, prompt_weights, n_ctx=n_ctx, kv_type=kv_type, flash_attention=flash_attention)
     cache = VisionCache(max_bytes=cache_bytes, store=None if cache_dir is None else EmbeddingStore(Path(cache_dir)))
     chosen: dict[str, Any] = {"engine": engine, "precision": precision, "low_memory": low_memory}
     chosen |= {"check_hashes": check_hashes, "max_memory": max_memory, "vision_engine": vision_engine}
-    opening = Opening(
-        path=starter_bundle() if path is None else Path(path),
-        settings=settings,
-        cache=cache,
-        mmproj=None if mmproj is None else Path(mmproj),
-        tile_batch=tile_batch,
-        **chosen,
-    )
+    chosen |= {"tile_batch": tile_batch, "mmproj": None if mmproj is None else Path(mmproj)}
+    opening = Opening(path=starter_bundle() if path is None else Path(path), settings=settings, cache=cache, **chosen)
     return Model(open_components(opening), threads=settings.threads, load_s=time.perf_counter() - start)
 
 
-def _settings(threads: int | None, chunk: int | None, **others: Any) -> DecoderSettings:
+def _settings(threads: int | None, chunk: int | None, prompt_weights: bool, **asked: Any) -> DecoderSettings:
     """The machine's number of threads and the usual chunk where None is given."""
-    threads = default_threads() if threads is None else threads
-    return DecoderSettings(threads=threads, chunk=DecoderSettings.chunk if chunk is None else chunk, **others)
+    asked["threads"] = default_threads() if threads is None else threads
+    asked["prompt_weights"] = "keep" if prompt_weights else "off"
+    return DecoderSettings(chunk=DecoderSettings.chunk if chunk is None else chunk, **asked)
 
 
 def starter_bundle() -> Path:

@@ -71,8 +71,12 @@ def verification_rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         f"{vision['tiles']} tiles",
     )
     for engine, numbers in found["engines"].items():
-        yield f"{engine} decoder", numbers["recipe"], _logits(numbers["decoder"])
-        yield f"{engine} whole", f"{vision['recipe']} + {numbers['recipe']}", _logits(numbers["whole"])
+        apart, prompt = numbers.get("without_prompt_weights"), numbers.get("prompt_weights")
+        recipe = numbers["recipe"] if prompt is None else f"{numbers['recipe']}, prompts {prompt}"
+        yield f"{engine} decoder", recipe, _logits(numbers["decoder"])
+        yield f"{engine} whole", f"{vision['recipe']} + {recipe}", _logits(numbers["whole"])
+        if apart is not None:
+            yield f"{engine} decoder", f"{numbers['recipe']} alone", _logits(apart["decoder"])
     yield "verdict", "", "within the limits" if found["passed"] else "beyond the limits"
 
 

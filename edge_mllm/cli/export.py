@@ -60,6 +60,9 @@ Calibration = Annotated[
         help="Quantise the decoder with what it sees in pictures (pages that ship); default: yes, but for shape:NAME.",
     ),
 ]
+Calibrate = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Your pictures (and questions.txt) to quantise the decoder with.")
+]
 TileTags = Annotated[bool, typer.Option("--tile-tags", help="A text tag before every tile, for models trained so.")]
 PanAndScan = Annotated[
     bool, typer.Option("--pan-and-scan", help="Crops of long pictures beside the whole, where the model knows them.")
@@ -77,6 +80,10 @@ MinCosine = Annotated[
 KV = Annotated[
     KVName | None,
     typer.Option(help="Keys and values of decoder.onnx in 8 bits; decoder.gguf: run --kv-type q8_0."),
+]
+PromptWeights = Annotated[
+    str | None,
+    typer.Option(metavar="RECIPE", help="int8: a second set of weights for faster prompts on the onnx engine."),
 ]
 _AUTO = "With --quant auto"
 MaxSize = Annotated[
@@ -97,6 +104,7 @@ def export(
     format: Annotated[FormatName, typer.Option("--format", help="Decoders to write.")] = FormatName.both,
     quant: Quant = None,
     kv: KV = None,
+    prompt_weights: PromptWeights = None,
     max_size: MaxSize = None,
     max_loss: MaxLoss = None,
     vision: Annotated[
@@ -106,9 +114,7 @@ def export(
         list[str] | None,
         typer.Option(metavar="TARGET=TYPE", help="An exception, as head=q4_0, projector=fp32, 'blk.*.ffn_down=q8_0'."),
     ] = None,
-    calibrate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Your pictures (and questions.txt) to quantise the decoder with.")
-    ] = None,
+    calibrate: Calibrate = None,
     calibration: Calibration = None,
     mmproj: Annotated[bool, typer.Option("--mmproj", help="Also write mmproj.gguf for llama.cpp.")] = False,
     tile_tags: TileTags = False,
@@ -131,6 +137,7 @@ def export(
         format=format.value,
         quant=quant,
         kv=None if kv is None else "q8",
+        prompt_weights=prompt_weights,
         max_size=None if max_size is None else parse_bytes(max_size),
         max_loss=max_loss,
         vision=vision,

@@ -96,6 +96,7 @@ def _report(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost
         "question": dataclasses.asdict(ask),
         "pictures": [dataclasses.asdict(facts.picture(*size)) for size in _sizes(ask)],
         "costs": [dataclasses.asdict(cost) for cost in found],
+        "prompt_weights": dict(facts.prompt_weights),
         "notes": list(facts.notes),
     }
 
@@ -126,6 +127,8 @@ def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost])
     console.print(table)
     if len(shown) < len(found):
         console.print(f"* what export writes by itself; --json has all {len(found)} combinations")
+    for recipe, size in facts.prompt_weights.items():
+        console.print(f"--prompt-weights {recipe} adds {size / 1e6:.1f} MB to an onnx decoder")
     for note in facts.notes:
         console.print(note)
 

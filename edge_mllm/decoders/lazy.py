@@ -57,6 +57,14 @@ class LazyDecoder:
         """Make room for ``n_cells`` in one go."""
         self.open().reserve(n_cells)
 
+    def warm(self, count: int) -> None:
+        """Load it, and what a prefill of ``count`` tokens will use."""
+        self.open().warm(count)
+
+    def waiting_bytes(self, count: int) -> int:
+        """Bytes that :meth:`warm` would load beside the decoder itself; 0 before loading."""
+        return 0 if self._decoder is None else self._decoder.waiting_bytes(count)
+
     def embed(self, ids: IntArray) -> FloatArray:
         """Embeddings float32 [n, n_embd] of token ids int64 [n]."""
         return self.open().embed(ids)

@@ -94,6 +94,13 @@ class LlamaDecoder:
         cells = -(-min(n_cells, self.n_ctx) // _CELLS) * _CELLS
         self._context.ensure(Capacity(cells, batch=self._settings.chunk))
 
+    def warm(self, count: int) -> None:
+        """Nothing to do: everything is loaded."""
+
+    def waiting_bytes(self, count: int) -> int:  # noqa: ARG002 - as the protocol has it
+        """Nothing is left to load."""
+        return 0
+
     def embed(self, ids: IntArray) -> FloatArray:
         """Embeddings float32 [n, n_embd] of token ids int64 [n].
 

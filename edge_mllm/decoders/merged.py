@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.ort import open_session
 from edge_mllm.decoders.ort_cache import element_type
+from edge_mllm.decoders.ort_graph import open_session
 from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
@@ -73,6 +73,13 @@ class MergedDecoder:
 
     def reserve(self, n_cells: int) -> None:
         """Nothing to do: the graph makes room by itself."""
+
+    def warm(self, count: int) -> None:
+        """Nothing to do: everything is loaded."""
+
+    def waiting_bytes(self, count: int) -> int:  # noqa: ARG002 - as the protocol has it
+        """Nothing is left to load."""
+        return 0
 
     def embed(self, ids: IntArray) -> FloatArray:
         """What the graph is given for token ids int64 [n]: float32 [n, n_embd]."""

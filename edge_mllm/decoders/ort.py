@@ -16,25 +16,29 @@ import numpy.typing as npt
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.chunks import TEXT, block_numbers, chunks
 from edge_mllm.decoders.ort_cache import OrtCache, element_type
+from edge_mllm.decoders.ort_graph import BLOCKS, KEEP, Batch, OrtGraph, bind_in, bind_out
+from edge_mllm.decoders.ort_prompt import LEAST_RUN, PromptGraph
 from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
-from edge_mllm.memory import trim_heap
 
 _CELLS = 256
 """The cache grows in steps of this many cells."""
-_KEEP = "num_logits_to_keep"
-"""Optional graph input int64 [1]: for how many of the last positions logits are computed."""
-_BLOCKS = "blocks"
-"""Optional graph input int64 [1, n]: the picture that each new token belongs to, -1 for text; the tokens of a picture
-see each other in both directions then."""
 
 
 class OrtDecoder:
     """A language model on ONNX Runtime's CPU provider; see :class:`edge_mllm.decoders.protocol.Decoder`."""
 
-    def __init__(self, graph: Path, embeddings: Path, spec: DecoderSpec, settings: DecoderSettings) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        embeddings: Path,
+        spec: DecoderSpec,
+        settings: DecoderSettings,
+        *,
+        prompt: Path | None = None,
+    ) -> None:
         """Load a graph.
 
         Args:
@@ -42,6 +46,7 @@ class OrtDecoder:
             embeddings: Token embedding table, .npy float32 or float16 [n_vocab or more, n_embd].
             spec: What bundle.json says of the decoder.
             settings: Threads, context and chunk size.
+            prompt: prompt.onnx, which computes long runs of a prompt faster; loaded when the first one comes.
 
         Raises:
             EngineError: The graph cannot be loaded or is of a kind this engine does not run.
@@ -51,12 +56,13 @@ class OrtDecoder:
         self.n_embd, self.n_vocab = spec.n_embd, spec.n_vocab
         self.n_ctx = min(settings.n_ctx or spec.context_length, spec.context_length)
         self._spec, self._settings = spec, settings
-        self._session = open_session(graph, settings.threads)
+        self._graph = OrtGraph(graph, spec, settings.threads)
         self._table = _open_table(embeddings, spec)
-        self._cache = OrtCache(self._session, graph, spec.head_dim)
+        self._cache = OrtCache(self._graph.session, graph, spec.head_dim)
+        self._prompt = None if prompt is None else PromptGraph(prompt, spec, settings, self._cache)
         self._track = PositionTrack(spec)
-        self._read_graph(graph)
-        self._step = self._session.io_binding()
+        self._read_logits()
+        self._step = self._graph.session.io_binding()
         self._bind_step()
 
     @property
@@ -95,21 +101,34 @@ class OrtDecoder:
         self._make_room(count)
         places = joined(self._track.place(segments))
         rows = np.concatenate([self._embed(segment) for segment in segments])
-        blocks = block_numbers(segments)
+        batch = Batch(rows, places.positions, block_numbers(segments))
+        done = 0 if all_logits or self._prompt is None else self._prompt.run(batch, self._track, places.after)
         chunk = 1 if all_logits and self._last_only else self._settings.chunk
         collected: list[FloatArray] = []
-        for start, end in chunks(blocks, chunk, whole=self._has_blocks):
-            part = slice(start, end)
-            logits = self._run_chunk(rows[part], places.positions[:, part], blocks[part], all_logits=all_logits)
+        for start, end in chunks(batch.blocks[done:], chunk, whole=self._graph.has_blocks):
+            part = slice(done + start, done + end)
+            logits = self._logits(1 if self._last_only or (self._graph.has_keep and not all_logits) else end - start)
+            self._graph.run(batch.part(part), self._cache, self.n_past, logits)
             self._track.extend(places.after[part])
-            if all_logits or end == count:
-                collected.append(logits)
+            if all_logits or part.stop == count:
+                collected.append(logits[0].astype(np.float32, copy=False))
         return np.concatenate(collected) if all_logits else collected[-1][-1]
+
+    def warm(self, count: int) -> None:
+        """Load the prompt weights, where a prefill of ``count`` tokens will use them."""
+        if self._prompt is not None and count >= LEAST_RUN:
+            self._prompt.open()
+
+    def waiting_bytes(self, count: int) -> int:
+        """Bytes of files that :meth:`warm` would load."""
+        return 0 if self._prompt is None or count < LEAST_RUN else self._prompt.waiting_bytes
 
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
         if not 0 <= token < self.n_vocab:
             raise EngineError(f"token id {token} is outside the vocabulary of {self.n_vocab}")
+        if self._prompt is not None:
+            self._prompt.rest()
         past = self.n_past
         if past >= self._cache.capacity:
             self._make_room(1)
@@ -118,7 +137,7 @@ class OrtDecoder:
             self._one *= self._spec.embedding_scale
         self._step_position.fill(self._track.next)
         self._step.bind_input("attention_mask", "cpu", 0, np.int64, (1, past + 1), self._mask_address)
-        self._session.run_with_iobinding(self._step)
+        self._graph.session.run_with_iobinding(self._step)
         self._track.extend(self._step_position.reshape(-1)[:1] + 1)
         logits: FloatArray = self._step_logits[0, -1].astype(np.float32)
         return logits
@@ -151,48 +170,41 @@ class OrtDecoder:
         """Free native memory; the object is unusable afterwards."""
         self.__dict__.pop("_step", None)
         self.__dict__.pop("_cache", None)
-        self.__dict__.pop("_session", None)
+        self.__dict__.pop("_graph", None)
+        self.__dict__.pop("_prompt", None)
 
-    def _read_graph(self, graph: Path) -> None:
-        inputs = {node.name: node for node in self._session.get_inputs()}
-        known = {"inputs_embeds", "attention_mask", "position_ids", _KEEP, _BLOCKS}
-        other = sorted(name for name in inputs.keys() - known if not name.startswith("past_key_values."))
-        if other or "inputs_embeds" not in inputs or "attention_mask" not in inputs:
-            raise EngineError(f"{graph.name}: not a decoder that takes embeddings (inputs: {', '.join(inputs)})")
-        self._has_blocks = _BLOCKS in inputs
-        if self._has_blocks != (self._spec.image_attention == "bidirectional"):
-            reason = f"bundle.json says that pictures attend {self._spec.image_attention}, {graph.name} does otherwise"
-            raise PartMismatchError(graph.parent, f"{reason}; export the model again or use --engine gguf")
-        logits = next((node for node in self._session.get_outputs() if node.name == "logits"), None)
-        if logits is None or logits.shape[-1] != self.n_vocab or inputs["inputs_embeds"].shape[-1] != self.n_embd:
-            found = f"{inputs['inputs_embeds'].shape} to {logits.shape if logits else 'no logits'}"
-            raise PartMismatchError(graph.parent, f"{graph.name} maps {found}, bundle.json says otherwise")
+    def _read_logits(self) -> None:
+        session, file = self._graph.session, self._graph.file
+        logits = next((node for node in session.get_outputs() if node.name == "logits"), None)
+        if logits is None or logits.shape[-1] != self.n_vocab:
+            found = logits.shape if logits else "no logits"
+            raise PartMismatchError(file.parent, f"{file.name} gives {found}, bundle.json says otherwise")
         if self._settings.kv_type not in (None, "f32"):
             raise SettingError(f"kv_type '{self._settings.kv_type}' is for the gguf engine; this graph's cache is f32")
-        self._type = element_type(inputs["inputs_embeds"], graph)
-        self._logits_type = element_type(logits, graph)
-        self._has_keep = _KEEP in inputs
-        self._last_only = not self._has_keep and logits.shape[1] == 1
-        rank = len(inputs["position_ids"].shape) if "position_ids" in inputs else 0
-        self._position_shape = {0: (), 2: (1,), 3: (self._track.axes, 1)}[rank]
+        self._logits_type = element_type(logits, file)
+        self._last_only = not self._graph.has_keep and logits.shape[1] == 1
 
     def _bind_step(self) -> None:
         """Bind what stays in place from one decoding step to the next."""
         self._mask = np.ones((1, self.n_ctx), np.int64)
         self._mask_address = self._mask.ctypes.data
-        self._one = np.empty((1, 1, self.n_embd), self._type)
-        self._step_position = np.zeros((*(self._position_shape or (1,)), 1), np.int64)
-        self._step_logits = np.empty((1, 1, self.n_vocab), self._logits_type)
+        self._one = np.empty((1, 1, self.n_embd), self._graph.type)
+        self._step_position = np.zeros((*(self._graph.position_shape or (1,)), 1), np.int64)
+        self._step_logits = self._logits(1)
         self._keep_one = np.ones(1, np.int64)
-        _bind_in(self._step, "inputs_embeds", self._one)
-        if self._position_shape:
-            _bind_in(self._step, "position_ids", self._step_position)
-        if self._has_keep:
-            _bind_in(self._step, _KEEP, self._keep_one)
+        bind_in(self._step, "inputs_embeds", self._one)
+        if self._graph.position_shape:
+            bind_in(self._step, "position_ids", self._step_position)
+        if self._graph.has_keep:
+            bind_in(self._step, KEEP, self._keep_one)
         self._no_block = np.full((1, 1), TEXT, np.int64)
-        if self._has_blocks:
-            _bind_in(self._step, _BLOCKS, self._no_block)
-        _bind_out(self._step, "logits", self._step_logits)
+        if self._graph.has_blocks:
+            bind_in(self._step, BLOCKS, self._no_block)
+        bind_out(self._step, "logits", self._step_logits)
+
+    def _logits(self, count: int) -> npt.NDArray[Any]:
+        """Room for logits of the last ``count`` positions."""
+        return np.empty((1, count, self.n_vocab), self._logits_type)
 
     def _make_room(self, count: int) -> None:
         needed = self.n_past + count
@@ -205,67 +217,12 @@ class OrtDecoder:
         if isinstance(segment, Tokens):
             rows, scales = self._look_up(segment.ids), True
         else:
-            rows, scales = segment.embeddings.astype(self._type, copy=False), self._spec.scales_pictures
+            rows, scales = segment.embeddings.astype(self._graph.type, copy=False), self._spec.scales_pictures
         unscaled = self._spec.embedding_scale == 1.0 or not scales
-        return rows if unscaled else rows * self._type(self._spec.embedding_scale)
+        return rows if unscaled else rows * self._graph.type(self._spec.embedding_scale)
 
     def _look_up(self, ids: IntArray) -> npt.NDArray[Any]:
-        return np.asarray(self._table[ids]).astype(self._type, copy=False)
-
-    def _run_chunk(
-        self, rows: npt.NDArray[Any], positions: IntArray, blocks: IntArray, *, all_logits: bool
-    ) -> FloatArray:
-        """Run one chunk [n, n_embd]; return logits [n or 1, n_vocab]."""
-        count = len(rows)
-        binding = self._session.io_binding()
-        self._cache.bind(binding)
-        embeds = np.ascontiguousarray(rows)[None]
-        _bind_in(binding, "inputs_embeds", embeds)
-        binding.bind_input("attention_mask", "cpu", 0, np.int64, (1, self.n_past + count), self._mask_address)
-        ids = np.ascontiguousarray(positions.reshape(*(self._position_shape or (-1,)), count))
-        if self._position_shape:
-            _bind_in(binding, "position_ids", ids)
-        picture = np.ascontiguousarray(blocks)[None]
-        if self._has_blocks:
-            _bind_in(binding, _BLOCKS, picture)
-        outputs = 1 if self._last_only or (self._has_keep and not all_logits) else count
-        keep = np.full(1, outputs, np.int64)
-        if self._has_keep:
-            _bind_in(binding, _KEEP, keep)
-        logits = np.empty((1, outputs, self.n_vocab), self._logits_type)
-        _bind_out(binding, "logits", logits)
-        self._session.run_with_iobinding(binding)
-        result: FloatArray = logits[0].astype(np.float32, copy=False)
-        return result
-
-
-def _bind_in(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def _bind_out(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def open_session(graph: Path, threads: int) -> Any:
-    """A session on the CPU provider.
-
-    Raises:
-        EngineError: ONNX Runtime cannot load the graph.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # a plan for one shape, and every step of a decoder has another
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises many unrelated classes
-        raise EngineError(f"ONNX Runtime cannot load {graph.name}: {' '.join(str(error).split())[:300]}") from error
-    trim_heap()
-    return session
+        return np.asarray(self._table[ids]).astype(self._graph.type, copy=False)
 
 
 def _open_table(path: Path, spec: DecoderSpec) -> npt.NDArray[Any]:

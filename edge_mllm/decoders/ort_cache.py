@@ -45,22 +45,13 @@ class OrtCache:
             graph: For messages.
             head_dim: Takes the place of a symbolic last dimension.
         """
-        self._names: list[tuple[str, str]] = []
-        self._shapes: list[tuple[int, int]] = []
-        self._types: list[type[np.generic]] = []
-        outputs = {node.name for node in session.get_outputs()}
-        for node in session.get_inputs():
-            if not node.name.startswith(_PREFIX):
-                continue
-            present = _PRESENT + node.name.removeprefix(_PREFIX)
-            width = node.shape[3] if isinstance(node.shape[3], int) else head_dim
-            if present not in outputs or not isinstance(node.shape[1], int) or width is None:
-                raise EngineError(f"{graph.name}: the cache input '{node.name}' {node.shape} cannot be bound in place")
-            self._names.append((node.name, present))
-            self._shapes.append((node.shape[1], width))
-            self._types.append(element_type(node, graph))
+        self._names, self._shapes, self._types = _read_ports(session, graph, head_dim)
         self._buffers: list[npt.NDArray[Any]] = []
         self.capacity = 0
+
+    def suits(self, session: Any, graph: Path, head_dim: int | None) -> bool:
+        """Whether another session, given as to a new cache, keeps the same: then the buffers can be bound there too."""
+        return (self._names, self._shapes, self._types) == _read_ports(session, graph, head_dim)
 
     @property
     def nbytes(self) -> int:
@@ -109,3 +100,25 @@ class OrtCache:
             place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
             binding.bind_input(past, *place)
             binding.bind_output(present, *place)
+
+
+_Ports = tuple[list[tuple[str, str]], list[tuple[int, int]], list[type[np.generic]]]
+
+
+def _read_ports(session: Any, graph: Path, head_dim: int | None) -> _Ports:
+    """Names of past and present, heads and width, type of every buffer."""
+    names: list[tuple[str, str]] = []
+    shapes: list[tuple[int, int]] = []
+    types: list[type[np.generic]] = []
+    outputs = {node.name for node in session.get_outputs()}
+    for node in session.get_inputs():
+        if not node.name.startswith(_PREFIX):
+            continue
+        present = _PRESENT + node.name.removeprefix(_PREFIX)
+        width = node.shape[3] if isinstance(node.shape[3], int) else head_dim
+        if present not in outputs or not isinstance(node.shape[1], int) or width is None:
+            raise EngineError(f"{graph.name}: the cache input '{node.name}' {node.shape} cannot be bound in place")
+        names.append((node.name, present))
+        shapes.append((node.shape[1], width))
+        types.append(element_type(node, graph))
+    return names, shapes, types

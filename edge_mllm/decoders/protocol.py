@@ -73,6 +73,14 @@ class Decoder(Protocol):
         """Make room for ``n_cells`` in one go, so that the cache need not grow (and be copied) later."""
         ...
 
+    def warm(self, count: int) -> None:
+        """Load what a prefill of ``count`` tokens will use and is not in memory yet, so that it is timed as loading."""
+        ...
+
+    def waiting_bytes(self, count: int) -> int:
+        """Bytes of the files that :meth:`warm` would load, where the decoder itself is loaded."""
+        ...
+
     def embed(self, ids: IntArray) -> FloatArray:
         """Embeddings float32 [n, n_embd] of token ids int64 [n]: rows that can stand for them in a :class:`Visual`.
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 from edge_mllm.bundle import Engine
@@ -60,6 +61,8 @@ def cache_binding(bundle: Path, engine: Engine, settings: DecoderSettings) -> di
 
 def engine_binding(model: str, engine: Engine, settings: DecoderSettings) -> dict[str, str]:
     """The same for a model that is known by the hash of its files."""
+    # Only where they are not used: chats of models without prompt weights were saved before there were any.
+    unused = {"prompt weights": "off"} if settings.prompt_weights == "off" else {}
     return {
         "bundle": model,
         "engine": engine,
@@ -68,11 +71,12 @@ def engine_binding(model: str, engine: Engine, settings: DecoderSettings) -> dic
         "flash attention": str(settings.flash_attention),
         "chunk": str(settings.chunk),
         "machine": platform.machine(),
+        **unused,
     }
 
 
 def open_decoder(bundle: OpenBundle, engine: Engine, settings: DecoderSettings, *, lazy: bool = False) -> Decoder:
-    """Load the decoder of a bundle; with ``lazy``, when it is first used.
+    """Load the decoder of a bundle; with ``lazy``, when it is first used, and prompt weights for each prompt anew.
 
     Raises:
         EngineError: The engine cannot load it.
@@ -80,12 +84,16 @@ def open_decoder(bundle: OpenBundle, engine: Engine, settings: DecoderSettings, 
         PartMismatchError: The file and bundle.json do not belong together.
     """
     if lazy:
+        if settings.prompt_weights == "keep":
+            settings = replace(settings, prompt_weights="free")
         return LazyDecoder(lambda: open_decoder(bundle, engine, settings), bundle.spec.decoder, settings.n_ctx)
     if engine == "onnx":
         from edge_mllm.decoders.ort import OrtDecoder
 
         graph, table = bundle.file("decoder_onnx"), bundle.file("embeddings")
-        return OrtDecoder(graph, table, bundle.spec.decoder, settings)
+        used = "prompt_onnx" in bundle.spec.parts and settings.prompt_weights != "off"
+        prompt = bundle.file("prompt_onnx") if used else None
+        return OrtDecoder(graph, table, bundle.spec.decoder, settings, prompt=prompt)
     from edge_mllm.decoders.llama import LlamaDecoder
 
     return LlamaDecoder(bundle.file("decoder_gguf"), bundle.spec.decoder, settings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from edge_mllm.errors import SettingError
 
 KVType = Literal["f32", "f16", "q8_0"]
+PromptWeights = Literal["keep", "free", "off"]
 KV_TYPES: tuple[KVType, ...] = ("f32", "f16", "q8_0")
 
 
@@ -33,6 +34,10 @@ class DecoderSettings:
     """Map weights from the file instead of reading them into memory; only for the gguf engine. None maps them unless
     llama.cpp rearranges most of them, which would keep them in memory twice."""
 
+    prompt_weights: PromptWeights = "keep"
+    """Prompt weights of a bundle that has them, for the onnx engine: in memory from the first long prompt on, from a
+    prompt's beginning to the answer's second token, or not used."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= 1024:
             raise SettingError(f"threads is {self.threads}; it must be between 1 and 1024")
@@ -40,5 +45,8 @@ class DecoderSettings:
             raise SettingError(f"n_ctx is {self.n_ctx}; it must be at least 1")
         if self.kv_type is not None and self.kv_type not in KV_TYPES:
             raise SettingError(f"kv_type is '{self.kv_type}'; it must be one of {', '.join(KV_TYPES)}")
+        if self.prompt_weights not in get_args(PromptWeights):
+            known = ", ".join(get_args(PromptWeights))
+            raise SettingError(f"prompt_weights is '{self.prompt_weights}'; it must be one of {known}")
         if self.chunk < 1:
             raise SettingError(f"chunk is {self.chunk}; it must be at least 1")

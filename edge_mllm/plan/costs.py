@@ -132,7 +132,7 @@ def stage_works(
     return {
         "picture": ("picture", Work(cut_pixels, 1)),
         "tower": (f"tower/{tower.recipe}", picture_tower(facts, shape.tower, picture)),
-        "prefill": (f"prefill/{engine}/{decoder.recipe}", prefill),
+        "prefill": (f"prefill/{engine}/{decoder.prefill}", prefill),
         "token": (f"decode/{engine}/{decoder.recipe}", token),
     }
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_mllm.bundle import Engine, ImageSpec, VisionSpec
-from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.bundle import BundleSpec, Engine, ImageSpec, VisionSpec
+from edge_mllm.bundle_files import DECODER_PARTS, OpenBundle
 from edge_mllm.gguf_header import decode_bytes
 from edge_mllm.plan.shapes import ModelShape
 from edge_mllm.tile_plan import plan_tiles
@@ -27,6 +27,13 @@ class PartSize:
     token_bytes: int = 0
     """Of a decoder: what is read for every generated token."""
     default: bool = False
+    prompt: str = ""
+    """Of an ONNX decoder: recipe of the prompt weights that are among its files."""
+
+    @property
+    def prefill(self) -> str:
+        """What computes a prompt, as lines of a device profile call it."""
+        return prefill_recipe(self.recipe, self.prompt)
 
     @property
     def bytes(self) -> int:
@@ -57,6 +64,8 @@ class ModelFacts:
     shape: ModelShape | None = None
     """None where it is not known: times are not told then."""
     notes: tuple[str, ...] = field(default=())
+    prompt_weights: Mapping[str, int] = field(default_factory=dict)
+    """Recipe -> bytes that prompt weights would add to an ONNX decoder; for sources that are no bundle."""
 
     def picture(self, width: int, height: int) -> PicturePlan:
         """Tiles and visual tokens of a picture.
@@ -79,10 +88,10 @@ def facts_of_bundle(bundle: OpenBundle) -> ModelFacts:
         read = decode_bytes(bundle.file("decoder_gguf"))
         decoders["gguf"] = [_written(part.precision, part.bytes, read)]
     if "decoder_onnx" in spec.parts:
-        names = ("decoder_onnx", "decoder_onnx_data", "embeddings")
-        sizes = {name: spec.parts[name].bytes for name in names if name in spec.parts}
-        read = sum(sizes.values()) - sizes.get("embeddings", 0)
-        decoders["onnx"] = [_written(spec.parts["decoder_onnx"].precision, sum(sizes.values()), read)]
+        sizes = {name: spec.parts[name].bytes for name in DECODER_PARTS["onnx"] if name in spec.parts}
+        read = sum(sizes[name] for name in ("decoder_onnx", "decoder_onnx_data") if name in sizes)
+        written = _written(spec.parts["decoder_onnx"].precision, sum(sizes.values()), read)
+        decoders["onnx"] = [dataclasses.replace(written, prompt=prompt_recipe(spec))]
     tower = sum(part.bytes for name, part in spec.parts.items() if name in ("vision", "vision_data"))
     shape = read_shape(spec.recipe.get("vision", {}).get("shape"))
     note = () if shape else ("this bundle does not record its shape, so no times are told; export it again",)
@@ -96,6 +105,16 @@ def facts_of_bundle(bundle: OpenBundle) -> ModelFacts:
         shape=shape,
         notes=note,
     )
+
+
+def prompt_recipe(spec: BundleSpec) -> str:
+    """Recipe of a bundle's prompt weights; "" where it has none."""
+    return spec.parts["prompt_onnx"].precision if "prompt_onnx" in spec.parts else ""
+
+
+def prefill_recipe(decoder: str, prompt: str) -> str:
+    """What lines of a device profile call the weights that a prompt is computed with."""
+    return f"{decoder}+{prompt}" if prompt else decoder
 
 
 def read_shape(data: Any) -> ModelShape | None:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm.bundle import VisionSpec
-from edge_mllm.decoders.ort import open_session
 from edge_mllm.decoders.ort_cache import element_type
+from edge_mllm.decoders.ort_graph import open_session
 from edge_mllm.errors import EngineError, PartMismatchError
 from edge_mllm.memory import trim_heap
 from edge_mllm.vision import Encoded, FloatArray, Progress

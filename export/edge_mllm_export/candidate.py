@@ -14,7 +14,7 @@ from edge_mllm.bundle_files import OpenBundle, open_bundle
 from edge_mllm.chat_template import ChatTemplate
 from edge_mllm.decoders.protocol import Decoder, FloatArray, IntArray, Tokens
 from edge_mllm.decoders.select import open_decoder
-from edge_mllm.decoders.settings import DecoderSettings, KVType
+from edge_mllm.decoders.settings import DecoderSettings, KVType, PromptWeights
 from edge_mllm.prompt import PromptIds, build_prompt
 from edge_mllm.splice import splice
 from edge_mllm.stitching import join_tiles
@@ -83,10 +83,18 @@ class Candidate:
         """An answer's text, without special tokens."""
         return str(self._tokenizer.decode([*tokens]))
 
-    def decoder(self, engine: Engine, *, n_ctx: int, exact: bool) -> Decoder:
-        """Open a decoder; ``exact`` asks llama.cpp for a float32 cache, as ONNX Runtime's always is."""
+    def decoder(self, engine: Engine, *, n_ctx: int, exact: bool, prompt_weights: bool = True) -> Decoder:
+        """Open a decoder.
+
+        Args:
+            engine: Which one.
+            n_ctx: Most cells.
+            exact: Ask llama.cpp for a float32 cache, as ONNX Runtime's always is.
+            prompt_weights: Use them where there are any.
+        """
         kv_type: KVType | None = "f32" if exact and engine == "gguf" else None
-        settings = DecoderSettings(threads=self._threads, n_ctx=n_ctx, kv_type=kv_type)
+        used: PromptWeights = "keep" if prompt_weights else "off"
+        settings = DecoderSettings(threads=self._threads, n_ctx=n_ctx, kv_type=kv_type, prompt_weights=used)
         return open_decoder(self._bundle, engine, settings)
 
 

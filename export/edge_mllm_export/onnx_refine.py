@@ -1,4 +1,4 @@
-"""The float weights behind the ONNX decoder's 4-bit nodes, and their second quantisation."""
+"""The float weights behind the ONNX decoder's quantised nodes, and a second quantisation of the 4-bit ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edge_mllm_quant.activations import Moments
+    from edge_mllm_quant.nbits import NBitsNode
     from edge_mllm_quant.rounding import FloatArray
 
 _LAYER = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+)_proj/MatMul")
@@ -40,19 +41,16 @@ def refine_decoder(model: onnx.ModelProto, text_dir: Path, moments: Mapping[str,
     """
     done = []
     for node in symmetric_nodes(model):
-        layers = _layers_behind(node.name)
+        layers = layers_behind(node.name)
         seen = moments.get(layers[0]) if layers else None
         if seen is None or seen.products is None or not node.fits:
             continue
-        weights = _read_weights(text_dir, layers)
-        if weights.shape != node.shape or relative_error(node, weights) > _LARGEST_ERROR:
-            raise DecoderBuildError(f"the node {node.name} does not hold {', '.join(layers)}; use --no-calibration")
-        refine_matmul(node, weights, seen)
+        refine_matmul(node, float_weights(node, text_dir, layers, "use --no-calibration"), seen)
         done.append(node.name)
     return tuple(done)
 
 
-def _layers_behind(node: str) -> tuple[str, ...]:
+def layers_behind(node: str) -> tuple[str, ...]:
     """Layer names in the plain causal LM whose rows make up a node's matrix; none where the name says nothing."""
     if node.startswith(_HEAD):
         return ("lm_head",)
@@ -61,6 +59,24 @@ def _layers_behind(node: str) -> tuple[str, ...]:
         return ()
     number, block, name = match.groups()
     return tuple(f"model.layers.{number}.{_BLOCKS[block]}.{part}_proj" for part in _PARTS.get(name, (name,)))
+
+
+def float_weights(node: NBitsNode, text_dir: Path, layers: tuple[str, ...], way_out: str) -> FloatArray:
+    """The checkpoint's own weights of a node, float32 [rows, columns].
+
+    Args:
+        node: With its tensors in memory.
+        text_dir: The plain causal LM it was made from.
+        layers: From :func:`layers_behind`.
+        way_out: What to do if that is wrong, for the message.
+
+    Raises:
+        DecoderBuildError: The node does not hold the weights that its name says.
+    """
+    weights = _read_weights(text_dir, layers)
+    if weights.shape != node.shape or relative_error(node, weights) > _LARGEST_ERROR:
+        raise DecoderBuildError(f"the node {node.name} does not hold {', '.join(layers)}; {way_out}")
+    return weights
 
 
 def _read_weights(text_dir: Path, layers: tuple[str, ...]) -> FloatArray:

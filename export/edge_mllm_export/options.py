@@ -40,6 +40,8 @@ class ExportOptions:
     """Decoder recipe, or one per engine with a comma between: ``q8_0,int8_b32``; ``auto`` measures and chooses."""
     kv: KVPrecision | None = None
     """``q8``: decoder.onnx keeps keys and values in 8 bits; None: in 32. decoder.gguf is told so when it runs."""
+    prompt_weights: str | None = None
+    """Recipe of a second set of weights that the ONNX engine computes prompts with; None: there is none."""
     max_size: int | None = None
     """``auto``: most bytes of a decoder (with its embedding table) and the tower together."""
     max_loss: float | None = None
@@ -85,10 +87,22 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
         if "onnx" not in chosen:
             raise SettingError("--kv is for decoder.onnx; llama.cpp chooses when it runs: edge-mllm run --kv-type q8_0")
         chosen["onnx"] = replace(chosen["onnx"], lossless=False)
+    if options.prompt_weights is not None:
+        chosen["prompt"] = _prompt_weights(options, chosen)
     chosen["vision"] = find_recipe("vision", options.vision)
     if options.mmproj:
         chosen["mmproj"] = find_recipe("mmproj")
     return apply_overrides(chosen, options.overrides)
+
+
+def _prompt_weights(options: ExportOptions, chosen: Mapping[Component, Recipe]) -> Recipe:
+    recipe = find_recipe("prompt", options.prompt_weights)
+    if "onnx" not in chosen or chosen["onnx"].bits >= _FLOATS:
+        raise SettingError("--prompt-weights is for a quantised decoder.onnx, and none is written")
+    return recipe
+
+
+_FLOATS = 16
 
 
 def _check_auto(options: ExportOptions) -> None:

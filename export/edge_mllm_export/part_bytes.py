@@ -37,6 +37,9 @@ _ALIGNMENT = 32
 _EMBEDDINGS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _NPY_HEADER = 128
+_PRODUCT = re.compile(r"model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.weight")
+_INTO_CACHE = ("q", "k", "v")
+"""Of the last layer: queries are in one matrix with keys and values."""
 _MIXED = ("q_proj", "k_proj", "v_proj", "down_proj")
 
 
@@ -51,6 +54,21 @@ def decoder_sizes(shapes: Shapes, *, tied: bool, rotary_values: int) -> dict[str
     gguf = [_gguf_size(recipe, _gguf_types(shapes, recipe, tied=tied), shapes) for recipe in recipe_names("gguf")]
     onnx = [_onnx_size(recipe, shapes, rotary_values) for recipe in recipe_names("onnx")]
     return {"gguf": gguf, "onnx": onnx}
+
+
+def prompt_bytes(shapes: Shapes) -> int:
+    """Bytes of int8 prompt weights: a byte a value and a step a row, of what keys and values depend on.
+
+    Args:
+        shapes: Tensors of the plain causal LM.
+    """
+    found = {name: match for name in shapes if (match := _PRODUCT.fullmatch(name))}
+    last = str(max((int(match[1]) for match in found.values()), default=0))
+    return sum(
+        prod(shapes[name]) + 4 * shapes[name][0]
+        for name, match in found.items()
+        if match[1] != last or match[2] in _INTO_CACHE
+    )
 
 
 def tower_sizes(shapes: Shapes) -> list[PartSize]:

@@ -61,6 +61,7 @@ def steps(recipes: Mapping[Component, Recipe]) -> dict[str, Step]:
     """What has to be written for these recipes, in order, with a description for people."""
     known: dict[Component, tuple[str, Step]] = {
         "onnx": ("decoder.onnx", _write_onnx),
+        "prompt": ("prompt.onnx", _write_prompt),
         "gguf": ("decoder.gguf", _write_gguf),
         "vision": ("vision.onnx", _write_vision),
         "mmproj": ("mmproj.gguf", _write_mmproj),
@@ -100,6 +101,15 @@ def _write_onnx(job: Job) -> Written:
         **asdict(report),
     }
     return Written(files, {"decoder_onnx": summary})
+
+
+def _write_prompt(job: Job) -> Written:
+    from edge_mllm_export.prompt_onnx import DATA, GRAPH, write_prompt_onnx
+
+    recipe = job.recipes["prompt"]
+    report = write_prompt_onnx(_text_dir(job), job.staging)
+    files = {"prompt_onnx": (GRAPH, recipe.name), "prompt_onnx_data": (DATA, recipe.name)}
+    return Written(files, {"prompt_onnx": {**_describe(recipe), **asdict(report)}})
 
 
 def _write_gguf(job: Job) -> Written:

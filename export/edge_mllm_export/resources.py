@@ -78,7 +78,7 @@ def _bundle_and_scratch_bytes(job: Job) -> int:
     table = max(prod(shape) for shape in text_shapes(job.checkpoint, job.family).values())
     finished, scratch = _HALF * text, 0
     for component, recipe in job.recipes.items():
-        values = text if component in ("gguf", "onnx") else tower
+        values = text if component in ("gguf", "onnx", "prompt") else tower
         size = int(values * recipe.bits / 8)
         finished += size + (_HALF * table if component == "onnx" else 0)
         scratch = max(scratch, size if component != "vision" else _FLOAT * tower)

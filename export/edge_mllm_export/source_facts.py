@@ -15,8 +15,9 @@ from edge_mllm_export.hub import is_hub_id
 from edge_mllm_export.hub_configuration import fetch_configuration
 from edge_mllm_export.inventory import empty_causal_lm, is_tied
 from edge_mllm_export.model_shape import model_shape
-from edge_mllm_export.part_bytes import decoder_sizes, tower_sizes
+from edge_mllm_export.part_bytes import decoder_sizes, prompt_bytes, tower_sizes
 from edge_mllm_export.shapes import PREFIX, SHAPES
+from edge_mllm_quant.recipe import recipe_names
 
 
 def facts_of_source(source: str) -> ModelFacts:
@@ -47,6 +48,7 @@ def facts_of_source(source: str) -> ModelFacts:
             decoders={"gguf": sizes["gguf"], "onnx": sizes["onnx"]},
             towers=tower_sizes(family.stored_tower_shapes(checkpoint)),
             shape=shape,
+            prompt_weights={recipe: prompt_bytes(shapes) for recipe in recipe_names("prompt")},
         )
 
 

@@ -25,7 +25,7 @@ from edge_mllm_export.verdict import judge
 
 if TYPE_CHECKING:
     from edge_mllm.bundle import BundleSpec, Engine
-    from edge_mllm.decoders.protocol import FloatArray
+    from edge_mllm.decoders.protocol import Decoder, FloatArray
     from edge_mllm_export.options import ExportOptions
     from edge_mllm_export.parts import Job
     from edge_mllm_export.task import Task
@@ -120,17 +120,32 @@ def compare_engine(
         exact: Unquantised; then llama.cpp's cache is float32 too.
         material: Reference answers, prompts and our own visual embeddings, one each per probe.
     """
+    longest = max(len(answer.inputs.ids) for answer in material[0]) + NEW_TOKENS
+
+    def compared(*, prompt_weights: bool) -> dict[str, Any]:
+        decoder = candidate.decoder(engine, n_ctx=longest, exact=exact, prompt_weights=prompt_weights)
+        found = _compare_decoder(decoder, material)
+        decoder.close()
+        return found
+
+    parts = candidate.spec.parts
+    found = {"recipe": parts[f"decoder_{engine}"].precision, **compared(prompt_weights=True)}
+    if engine == "onnx" and "prompt_onnx" in parts:
+        found["prompt_weights"] = parts["prompt_onnx"].precision
+        found["without_prompt_weights"] = compared(prompt_weights=False)
+    return found
+
+
+def _compare_decoder(
+    decoder: Decoder, material: tuple[Sequence[Answer], Sequence[Prepared], Sequence[FloatArray]]
+) -> dict[str, Any]:
     answers, prepared, ours = material
-    longest = max(len(answer.inputs.ids) for answer in answers) + NEW_TOKENS
-    decoder = candidate.decoder(engine, n_ctx=longest, exact=exact)
-    theirs = [answer.visual for answer in answers]
     found = {}
-    for name, visual in (("decoder", theirs), ("whole", ours)):
+    for name, visual in (("decoder", [answer.visual for answer in answers]), ("whole", ours)):
         runs = [follow(decoder, p, v, a) for p, v, a in zip(prepared, visual, answers, strict=True)]
         logits, greedy = _sum_up(runs, answers)
         found[name] = {**asdict(logits), "greedy": asdict(greedy)}
-    decoder.close()
-    return {"recipe": candidate.spec.parts[f"decoder_{engine}"].precision, **found}
+    return found
 
 
 def _sum_up(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[LogitAgreement, Greedy]:

@@ -29,9 +29,10 @@ _AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class NBitsNode:
-    """One symmetric 4-bit MatMulNBits node with its tensors."""
+    """One symmetric MatMulNBits node with its tensors."""
 
     name: str
+    bits: int
     shape: tuple[int, int]
     """Rows (outputs) and columns (inputs)."""
     block: int
@@ -48,22 +49,27 @@ class NBitsNode:
         from onnx import numpy_helper
 
         packed = numpy_helper.to_array(self.codes).reshape(self.shape[0], -1)
-        codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(self.shape[0], -1)
         scale = numpy_helper.to_array(self.scales).astype(np.float32).reshape(self.shape[0], -1)
-        values: FloatArray = np.repeat(scale, self.block, axis=1) * LEVELS[codes]
+        if self.bits == 4:
+            packed = np.stack([packed & 15, packed >> 4], axis=-1).reshape(self.shape[0], -1)
+        codes = packed.astype(np.float32) - np.float32(1 << (self.bits - 1))
+        values: FloatArray = (np.repeat(scale, self.block, axis=1) * codes)[:, : self.shape[1]]
         return values
 
 
-def symmetric_nodes(model: onnx.ModelProto) -> Iterator[NBitsNode]:
-    """The 4-bit MatMulNBits nodes without zero points whose scales are constants of the graph."""
+def symmetric_nodes(model: onnx.ModelProto, *, bits: tuple[int, ...] = (4,)) -> Iterator[NBitsNode]:
+    """The MatMulNBits nodes of so many bits, without zero points, whose scales are constants (cast or not)."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
+    for node in model.graph.node:
         settings = {item.name: item.i for item in node.attribute}
-        if node.op_type != "MatMulNBits" or settings["bits"] != 4 or len([name for name in node.input if name]) > 3:
+        if node.op_type != "MatMulNBits" or settings["bits"] not in bits or any(node.input[3:]):
             continue
         if node.input[1] in tensors and node.input[2] in tensors:
-            shape = (settings["N"], settings["K"])
-            yield NBitsNode(node.name, shape, settings["block_size"], tensors[node.input[1]], tensors[node.input[2]])
+            shape, codes, scales = (settings["N"], settings["K"]), tensors[node.input[1]], tensors[node.input[2]]
+            yield NBitsNode(node.name, settings["bits"], shape, settings["block_size"], codes, scales)
 
 
 def relative_error(node: NBitsNode, weights: FloatArray) -> float:

@@ -25,6 +25,7 @@ class UnknownRecipeError(SettingError):
 _TITLES = {
     "gguf": "the GGUF decoder",
     "onnx": "the ONNX decoder",
+    "prompt": "the ONNX decoder's prompt weights",
     "vision": "the vision tower",
     "mmproj": "mmproj.gguf",
 }
@@ -103,6 +104,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("onnx", "int8_b32", builder_precision="int8", builder_options=_INT_OPTIONS, half_scales=True),
     _recipe("onnx", "int4_mixed", builder_precision="int4", builder_options=_MIXED_OPTIONS, half_scales=True),
     _recipe("onnx", "int4_b32", builder_precision="int4", builder_options=_INT_OPTIONS, half_scales=True),
+    _recipe("prompt", "int8"),
     _recipe("vision", "fp32", lossless=True),
     _recipe("vision", "fp16"),
     _recipe("vision", "int8"),

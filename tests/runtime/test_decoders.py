@@ -231,7 +231,7 @@ def test_bad_calls_are_refused_and_harmless(decoder, segments, reference):
 def test_interruption_after_the_engine_ran(decoder, segments, reference, monkeypatch):
     """Ctrl-C arrives when the native call returns: its cells are in the cache, but nobody has counted them."""
     decoder.prefill(segments[:2])
-    target, name = (decoder._context, "decode") if isinstance(decoder, LlamaDecoder) else (decoder, "_run_chunk")
+    target, name = (decoder._context, "decode") if isinstance(decoder, LlamaDecoder) else (decoder._graph, "run")
     genuine = getattr(target, name)
 
     def interrupted(*args, **kwargs):

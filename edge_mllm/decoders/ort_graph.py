@@ -1,0 +1,121 @@
+"""One graph of an ONNX decoder in memory: what it takes, and a run over tokens that appends to a cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_mllm.bundle import DecoderSpec
+from edge_mllm.decoders.ort_cache import OrtCache, element_type
+from edge_mllm.decoders.protocol import IntArray
+from edge_mllm.errors import EngineError, PartMismatchError
+from edge_mllm.memory import trim_heap
+
+KEEP = "num_logits_to_keep"
+"""Optional graph input int64 [1]: for how many of the last positions logits are computed."""
+BLOCKS = "blocks"
+"""Optional graph input int64 [1, n]: the picture that each new token belongs to, -1 for text; the tokens of a picture
+see each other in both directions then."""
+_EXACT_ON_AVX2 = "session.x64quantprecision"
+"""On x86 processors without dot products of bytes, sums of unsigned by signed products can overflow 16 bits; with this
+ONNX Runtime takes unsigned weights there (onnxruntime_session_options_config_keys.h). Others are not touched."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens on their way into the cache."""
+
+    rows: npt.NDArray[Any]
+    """Embeddings [n, n_embd]."""
+    positions: IntArray
+    """int64 [axes, n]"""
+    blocks: IntArray
+    """int64 [n], see :func:`edge_mllm.decoders.chunks.block_numbers`."""
+
+    def part(self, which: slice) -> Batch:
+        """Some of them."""
+        return Batch(self.rows[which], self.positions[:, which], self.blocks[which])
+
+
+class OrtGraph:
+    """A graph that takes embeddings and appends to a cache of keys and values."""
+
+    def __init__(self, file: Path, spec: DecoderSpec, threads: int) -> None:
+        """Load a graph.
+
+        Raises:
+            EngineError: It cannot be loaded or is of a kind this engine does not run.
+            PartMismatchError: It and ``spec`` do not belong together.
+        """
+        self.file, self.session = file, open_session(file, threads)
+        inputs = {node.name: node for node in self.session.get_inputs()}
+        known = {"inputs_embeds", "attention_mask", "position_ids", KEEP, BLOCKS}
+        other = sorted(name for name in inputs.keys() - known if not name.startswith("past_key_values."))
+        if other or "inputs_embeds" not in inputs or "attention_mask" not in inputs:
+            raise EngineError(f"{file.name}: not a decoder that takes embeddings (inputs: {', '.join(inputs)})")
+        self.has_blocks, self.has_keep = BLOCKS in inputs, KEEP in inputs
+        if self.has_blocks != (spec.image_attention == "bidirectional"):
+            reason = f"bundle.json says that pictures attend {spec.image_attention}, {file.name} does otherwise"
+            raise PartMismatchError(file.parent, f"{reason}; export the model again or use --engine gguf")
+        if inputs["inputs_embeds"].shape[-1] != spec.n_embd:
+            found = f"takes {inputs['inputs_embeds'].shape}"
+            raise PartMismatchError(file.parent, f"{file.name} {found}, bundle.json says otherwise")
+        self.type = element_type(inputs["inputs_embeds"], file)
+        rank = len(inputs["position_ids"].shape) if "position_ids" in inputs else 0
+        self.position_shape = {0: (), 2: (1,), 3: (3 if spec.positions == "mrope" else 1, 1)}[rank]
+
+    def run(self, batch: Batch, cache: OrtCache, past: int, logits: npt.NDArray[Any] | None = None) -> None:
+        """Append a batch to a cache that holds ``past`` cells; fill ``logits`` [1, last positions, n_vocab]."""
+        count, binding = len(batch.rows), self.session.io_binding()
+        cache.bind(binding)
+        arrays = {
+            "inputs_embeds": np.ascontiguousarray(batch.rows)[None],
+            "attention_mask": np.ones((1, past + count), np.int64),
+        }
+        if self.position_shape:
+            arrays["position_ids"] = np.ascontiguousarray(batch.positions.reshape(*self.position_shape, count))
+        if self.has_blocks:
+            arrays[BLOCKS] = np.ascontiguousarray(batch.blocks)[None]
+        if logits is not None:
+            if self.has_keep:
+                arrays[KEEP] = np.full(1, logits.shape[1], np.int64)
+            bind_out(binding, "logits", logits)
+        for name, array in arrays.items():
+            bind_in(binding, name, array)
+        self.session.run_with_iobinding(binding)
+
+
+def bind_in(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+    """Let a graph read an array where it lies."""
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def bind_out(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+    """Let a graph write into an array."""
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def open_session(graph: Path, threads: int) -> Any:
+    """A session on the CPU provider.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # a plan for one shape, and every step of a decoder has another
+    options.add_session_config_entry(_EXACT_ON_AVX2, "1")
+    try:
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises many unrelated classes
+        raise EngineError(f"ONNX Runtime cannot load {graph.name}: {' '.join(str(error).split())[:300]}") from error
+    trim_heap()
+    return session
