@@ -40,7 +40,7 @@ def export_bundle_once(checkpoint: Path, work: Path) -> Path:
     bundle, mark, commit = work / "model.edge", work / "model.commit", exporter()
     fresh = bundle.exists() and mark.exists() and mark.read_text() == commit
     if not fresh:
-        options = ExportOptions(verify=False, calibration=False, force=True)
+        options = ExportOptions(verify=False, calibration=False, force=True, prompt_weights="int8")
         export_bundle(str(checkpoint), bundle, options, lambda step: print(step, file=sys.stderr))
     opened = open_checkpoint(checkpoint)
     family = find_family(opened)

@@ -1,4 +1,4 @@
-"""This project itself, on either engine: the variant is ``gguf`` or ``onnx``."""
+"""This project itself: the variant is ``gguf``, ``onnx``, or ``onnx-prompt``, which uses the bundle's prompt weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import edge_mllm
 from edge_mllm.bench.fingerprint import package_versions
 from edge_mllm.image import RgbArray, load_rgb
 
-_PARTS = {"gguf": ("decoder_gguf", "vision"), "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision")}
+_ONNX = ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision")
+_PARTS = {"gguf": ("decoder_gguf", "vision"), "onnx": _ONNX, "onnx-prompt": (*_ONNX, "prompt_onnx", "prompt_onnx_data")}
 
 
 class EdgeMllm:
     """A loaded bundle."""
 
     def __init__(self, job: Job) -> None:
-        self.model = edge_mllm.load(job.bundle, engine=job.variant, threads=job.threads)
+        engine, _, prompt = job.variant.partition("-")
+        self.model = edge_mllm.load(job.bundle, engine=engine, threads=job.threads, prompt_weights=bool(prompt))
         self.model.load_tower()
         parts = self.model.spec.parts
         self.files = [str(Path(job.bundle) / parts[name].file) for name in _PARTS[job.variant] if name in parts]

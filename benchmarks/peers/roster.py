@@ -50,6 +50,7 @@ _INTEL_OTHERS = (
 ENTRIES = (
     Entry("edge-mllm gguf", "peer_edge_mllm.py", "gguf"),
     Entry("edge-mllm onnx", "peer_edge_mllm.py", "onnx"),
+    Entry("edge-mllm onnx, int8 prompt", "peer_edge_mllm.py", "onnx-prompt"),
     Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=("idefics3", "qwen2_vl", "internvl")),
     Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=("idefics3", "qwen2_vl", "internvl")),
     Entry("openvino w8", "peer_openvino.py", "w8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),
