@@ -1,4 +1,4 @@
-"""This project itself: the variant is ``gguf``, ``onnx``, or ``onnx-prompt``, which uses the bundle's prompt weights."""
+"""This project itself: the variant is ``gguf``, ``onnx``, or ``onnx-prompt``, which uses a bundle's prompt weights."""
 
 from __future__ import annotations
 
