@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
 from edge_mllm_export.families.llava_phi import ARCHITECTURE as LLAVA_PHI
@@ -29,6 +29,9 @@ from edge_mllm_export.original_layout import (
 from edge_mllm_export.shard_writer import ShardWriter
 from edge_mllm_export.tensor_store import TensorInfo, read_inventory, read_tensor
 
+if TYPE_CHECKING:
+    import torch
+
 _BACKBONES = {"qwen2": "LlavaForConditionalGeneration", "llama": "LlavaForConditionalGeneration", "phi": LLAVA_PHI}
 """Language models that are known -> the class that has them."""
 _LACKING = {
@@ -42,6 +45,10 @@ _LACKING = {
 _SIGLIP = re.compile(r"(?:^|/)siglip-(base|large|so400m)-patch(\d+)-(\d+)$")
 _HEADS = {"base": 12, "large": 16, "so400m": 16}
 _DEPTHS = {"base": 12, "large": 24, "so400m": 27}
+
+_ROWS = {"model.language_model.embed_tokens.weight": 0.0, "lm_head.weight": 0.0, "lm_head.bias": -10000.0}
+"""Tables that get a row for the picture's token where none is free -> what is in it. Only a head with a bias can keep
+that token from ever being the answer."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,11 @@ def rewrite_llava_original(source: Path, config: dict[str, Any], out: Path) -> P
     tensors = {renamed(name, layout.names): info for name, info in stored.items()}
     native = _native_config(file, config, layout, text, tensors)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_tokenizer(source, out, native["text_config"]["vocab_size"])
+    n_vocab = native["text_config"]["vocab_size"]
+    tokenizer = write_tokenizer(source, out, n_vocab, may_grow=text["model_type"] == "phi")
     native["image_token_index"] = tokenizer.token_to_id(IMAGE)
+    grown = native["image_token_index"] == n_vocab
+    native["text_config"]["vocab_size"] = n_vocab + int(grown)
     write_document(out / "config.json", native)
     write_document(out / "preprocessor_config.json", _preprocessor(file, config, native["vision_config"]["image_size"]))
     write_document(out / "processor_config.json", {"image_token": IMAGE})
@@ -175,8 +185,16 @@ def rewrite_llava_original(source: Path, config: dict[str, Any], out: Path) -> P
     copy_papers(source, out)
     with ShardWriter(out) as writer:
         for name, info in tensors.items():
-            writer.add(name, read_tensor(info))
+            tensor = read_tensor(info)
+            writer.add(name, _with_row(tensor, _ROWS[name]) if grown and name in _ROWS else tensor)
     return out
+
+
+def _with_row(tensor: torch.Tensor, value: float) -> torch.Tensor:
+    """A table with one row more, of one value."""
+    import torch
+
+    return torch.cat((tensor, torch.full_like(tensor[:1], value)))
 
 
 def _native_config(

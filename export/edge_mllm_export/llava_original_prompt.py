@@ -51,13 +51,14 @@ def chat_template(*, trims: bool) -> str:
     )
 
 
-def write_tokenizer(source: Path, out: Path, n_vocab: int) -> Tokenizer:
+def write_tokenizer(source: Path, out: Path, n_vocab: int, *, may_grow: bool = False) -> Tokenizer:
     """Save the tokenizer with a token for pictures.
 
     Args:
         source: The original checkpoint directory.
         out: Where to write tokenizer.json and tokenizer_config.json.
         n_vocab: Rows of the embedding table.
+        may_grow: Where no row is free, take the id ``n_vocab``: the table gets one row more.
 
     Raises:
         CheckpointError: There is no tokenizer that runs without code of its own, no free row, or the added token cuts
@@ -82,7 +83,7 @@ def write_tokenizer(source: Path, out: Path, n_vocab: int) -> Tokenizer:
         raise CheckpointError(source / "tokenizer.json", "added_tokens", f"the token {END} is missing")
     if before.token_to_id(IMAGE) is None:
         number = max(before.get_vocab(with_added_tokens=True).values()) + 1
-        if number >= n_vocab:
+        if number >= n_vocab + int(may_grow):
             reason = f"is {n_vocab}: no row of the embedding table is free for {IMAGE}"
             raise CheckpointError(source / "config.json", "vocab_size", reason)
         document["added_tokens"].append({"id": number, "content": IMAGE, **_FLAGS})

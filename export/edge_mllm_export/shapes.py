@@ -17,6 +17,7 @@ from edge_mllm_export.shape_bluelm_v import bluelm_v_3b
 from edge_mllm_export.shape_ferret_ui import ferret_ui_gemma2b
 from edge_mllm_export.shape_gemma3 import gemma3_4b
 from edge_mllm_export.shape_internvl import internvl3_1b
+from edge_mllm_export.shape_llava import llava_interleave_0_5b
 from edge_mllm_export.shape_llava_onevision import llava_onevision_0_5b
 from edge_mllm_export.shape_plan import ShapePlan
 from edge_mllm_export.shape_qwen2_5_vl import qwen2_5_vl_3b
@@ -36,6 +37,7 @@ SHAPES: dict[str, Callable[[], ShapePlan]] = {
     "smolvlm-500m": smolvlm_500m,
     "smolvlm-2.2b": smolvlm_2_2b,
     "internvl3-1b": internvl3_1b,
+    "llava-interleave-0.5b": llava_interleave_0_5b,
     "llava-onevision-0.5b": llava_onevision_0_5b,
     "bluelm-v-3b": bluelm_v_3b,
     "ferret-ui-gemma2b": ferret_ui_gemma2b,

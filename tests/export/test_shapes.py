@@ -29,6 +29,12 @@ PUBLISHED = {
 """Parameter counts that the hub states."""
 
 
+def test_llava_interleaves_size_is_that_of_the_published_file() -> None:
+    """model.safetensors has 1.73 GB of bfloat16."""
+    held = sum(math.prod(shape) for shape in tensor_shapes(SHAPES["llava-interleave-0.5b"]().config).values())
+    assert 2 * held == pytest.approx(1.73e9, abs=5e6)
+
+
 def test_ferret_uis_size_is_that_of_the_published_files() -> None:
     """6.77 GB of bfloat16 in two files, with the head and the region sampler, which are left out."""
     held = sum(math.prod(shape) for shape in tensor_shapes(SHAPES["ferret-ui-gemma2b"]().config).values())

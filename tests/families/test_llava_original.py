@@ -237,6 +237,53 @@ def test_what_cannot_be_rewritten_is_named(tmp_path: Path, name: str, change: di
     assert "\n" not in str(caught.value)
 
 
+def fill_table(source: Path) -> None:
+    """Take the free rows away, so that every row has a token, as in Bunny-v1_0-3B."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(source / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"):
+        if name in tensors:
+            tensors[name] = tensors[name][:540].clone()
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    (source / "config.json").write_text(json.dumps(config | {"vocab_size": 540}), encoding="utf-8")
+
+
+def test_a_full_table_gets_a_row_that_is_never_the_answer(tmp_path: Path) -> None:
+    """A head with a bias can rule a token out; the others say what they said."""
+    import torch
+
+    source = make_tiny_bunny(tmp_path / "bunny", phi=True)
+    whole = resolve_source(str(source), tmp_path)
+    fill_table(source)
+    grown = resolve_source(str(source), tmp_path)
+    family = find_family(grown)
+    check_tensors(grown, family)
+    assert family.decoder(grown).n_vocab == 541
+    assert family.prompt(grown).image_token_id == 540
+    assert not grown.tensor("model.language_model.embed_tokens.weight")[540].any()
+    kind = family.model_class() if family.model_class else None
+    assert kind is not None
+    ids = torch.tensor([[5, 300, 17, 88]])
+    with torch.inference_mode():
+        ours, theirs = (
+            kind.from_pretrained(each.path, dtype=torch.float32).eval()(input_ids=ids).logits for each in (grown, whole)
+        )
+    assert torch.equal(ours[..., :540], theirs[..., :540])
+    assert (ours[..., 540] == -10000).all()
+    engines = Engines(grown.path, tmp_path / "grown.edge")
+    check_continuations(engines, "onnx")
+    check_continuations(engines, "gguf", kl_max=5e-6, worst=0.05)
+
+
+def test_a_full_table_without_a_bias_is_refused(tmp_path: Path) -> None:
+    source = make_tiny_bunny(tmp_path / "bunny")
+    fill_table(source)
+    with pytest.raises(EdgeMLLMError, match=r"config\.json', vocab_size: is 540: no row"):
+        resolve_source(str(source), tmp_path)
+
+
 def test_missing_parts_are_named(source: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
