@@ -97,6 +97,13 @@ class ModelOptions:
         bool,
         typer.Option("--low-memory", help="Do not keep tower and decoder in memory together where it can be avoided."),
     ] = False
+    prompt_weights: Annotated[
+        bool,
+        typer.Option(
+            "--prompt-weights/--no-prompt-weights",
+            help="Compute long prompts with a bundle's prompt weights, where it has them (onnx engine).",
+        ),
+    ] = True
     precision: PrecisionOption = None
     mmproj: MmprojOption = None
     vision_engine: Annotated[
@@ -132,6 +139,7 @@ class ModelOptions:
             "kv_type": None if self.kv_type is None else self.kv_type.value,
             "cache_dir": self.cache_dir,
             "low_memory": self.low_memory,
+            "prompt_weights": self.prompt_weights,
             "precision": self.precision,
             "mmproj": self.mmproj,
             "vision_engine": (self.vision_engine or VisionEngineName.ort).value,

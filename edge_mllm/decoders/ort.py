@@ -17,7 +17,7 @@ from edge_mllm.bundle import DecoderSpec
 from edge_mllm.decoders.chunks import TEXT, block_numbers, chunks
 from edge_mllm.decoders.ort_cache import OrtCache, element_type
 from edge_mllm.decoders.ort_graph import BLOCKS, KEEP, Batch, OrtGraph, bind_in, bind_out
-from edge_mllm.decoders.ort_prompt import LEAST_RUN, PromptGraph
+from edge_mllm.decoders.ort_prompt import PromptGraph
 from edge_mllm.decoders.positions import PositionTrack, check_segments, joined
 from edge_mllm.decoders.protocol import DecoderState, FloatArray, IntArray, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
@@ -116,12 +116,12 @@ class OrtDecoder:
 
     def warm(self, count: int) -> None:
         """Load the prompt weights, where a prefill of ``count`` tokens will use them."""
-        if self._prompt is not None and count >= LEAST_RUN:
+        if self._prompt is not None and self._prompt.pays(count):
             self._prompt.open()
 
     def waiting_bytes(self, count: int) -> int:
         """Bytes of files that :meth:`warm` would load."""
-        return 0 if self._prompt is None or count < LEAST_RUN else self._prompt.waiting_bytes
+        return self._prompt.waiting_bytes if self._prompt is not None and self._prompt.pays(count) else 0
 
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""

@@ -36,6 +36,11 @@ class PromptGraph:
         self._file, self._spec, self._settings, self._cache = file, spec, settings, cache
         self._graph: OrtGraph | None = None
 
+    @staticmethod
+    def pays(count: int) -> bool:
+        """Whether it is used for a prefill of so many tokens."""
+        return count >= LEAST_RUN
+
     @property
     def waiting_bytes(self) -> int:
         """Bytes of files that loading it would read; 0 when it is loaded."""
@@ -72,7 +77,7 @@ class PromptGraph:
         count, last = len(batch.blocks) - 1, batch.blocks[-1]
         if whole and last != TEXT:
             count = int((batch.blocks == last).argmax())
-        if count < LEAST_RUN:
+        if count == 0 or not self.pays(len(batch.blocks)):
             return 0
         graph = self.open()
         for start, end in chunks(batch.blocks[:count], self._settings.chunk, whole=whole):

@@ -69,6 +69,7 @@ def test_one_name_twice_is_an_error():
 LOADED = {
     "engine": EngineName.gguf, "threads": 3, "n_ctx": 99, "kv_type": KVTypeName.q8_0, "cache_dir": Path("kept"),
     "low_memory": True, "precision": "q4", "mmproj": Path("m.gguf"), "vision_engine": VisionEngineName.openvino,
+    "prompt_weights": False,
 }  # fmt: skip
 ASKED = {
     "max_new_tokens": 5, "temperature": 0.5, "top_k": 4, "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 1.5,

@@ -25,6 +25,8 @@ from edge_mllm.decoders.protocol import Segment, Tokens, Visual
 from edge_mllm.decoders.select import engine_binding
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import PartChangedError, PartMismatchError, SettingError
+from edge_mllm.plan.costs import Ask, costs
+from edge_mllm.plan.facts import facts_of_bundle
 from edge_mllm_export import ExportOptions, export_bundle
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.decoder_onnx import DATA as DECODER_DATA
@@ -170,7 +172,7 @@ class TestOneDecoder:
 
         monkeypatch.setattr(ort_prompt, "OrtGraph", refuse)
         decoder, plain = made.decoder(made.small, prompt=True), made.decoder(made.small)
-        few = [Tokens(np.arange(LEAST_RUN))]
+        few = [Tokens(np.arange(LEAST_RUN - 1))]
         np.testing.assert_array_equal(decoder.prefill(few), plain.prefill(few))
         every = [decoder.prefill(made.segments(), all_logits=True), plain.prefill(made.segments(), all_logits=True)]
         np.testing.assert_array_equal(*every)
@@ -283,6 +285,24 @@ def test_answers_use_them_unless_told_not_to(bundle: Path) -> None:
     assert texts["used"] == texts["low"]
     assert all(map(np.array_equal, caches["used"], caches["low"]))
     assert not np.array_equal(caches["used"][0], caches["off"][0])
+
+
+def test_a_plan_counts_them_until_they_are_loaded(bundle: Path) -> None:
+    spec, picture = open_bundle(bundle).spec, draw_picture(90, 30, seed=0)
+    size = spec.parts["prompt_onnx"].bytes + spec.parts["prompt_onnx_data"].bytes
+    with edge_mllm.load(bundle, threads=1) as model:
+        before = model.plan("What does it say?", [picture], max_new_tokens=4)
+        assert before.memory is not None
+        assert size <= before.memory.decoder_bytes < 1.5 * size
+        assert before.file_bytes > size
+        model.generate("What does it say?", [picture], max_new_tokens=4)
+        after = model.plan("And now?", [draw_picture(90, 30, seed=1)], max_new_tokens=4)
+        assert after.memory is not None
+        assert after.memory.decoder_bytes == 0
+    (cost,) = costs(facts_of_bundle(open_bundle(bundle)), Ask(), None)
+    assert cost.decoder.prefill == "int4_b32+int8"
+    assert cost.decoder.bytes > size
+    assert cost.decoder.token_bytes < cost.decoder.bytes - size
 
 
 def test_a_saved_chat_belongs_to_one_of_the_two() -> None:

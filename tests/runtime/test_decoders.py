@@ -13,6 +13,7 @@ from edge_mllm.bundle_files import open_bundle
 from edge_mllm.decoders.llama import LlamaDecoder
 from edge_mllm.decoders.llama_library import Library
 from edge_mllm.decoders.ort import OrtDecoder
+from edge_mllm.decoders.ort_graph import products_overflow
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.decoders.select import choose_engine
 from edge_mllm.decoders.settings import DecoderSettings
@@ -357,3 +358,18 @@ def test_llama_structures_have_every_field_we_set():
     assert {"n_tokens", "token", "embd", "pos", "logits"} <= known
     assert {"n_gpu_layers", "load_mode"} <= {name for name, *_ in llama_cpp.llama_model_params._fields_}
     assert ctypes.sizeof(llama_cpp.llama_batch) > 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "overflow"),
+    [
+        ("x86_64", ("avx2", "fma"), True),
+        ("x86_64", ("avx2", "avx_vnni"), False),
+        ("AMD64", ("avx2", "avx512f", "avx512_vnni"), False),
+        ("x86_64", ("avx2", "avx512f", "amx_int8"), False),
+        ("x86_64", (), False),
+        ("aarch64", ("asimd", "asimddp"), False),
+    ],
+)
+def test_unsigned_weights_only_where_products_overflow(architecture, flags, overflow):
+    assert products_overflow(architecture, flags) == overflow
