@@ -27,6 +27,8 @@ from edge_mllm_export.families import find_family
 from edge_mllm_export.gguf_quantise import QuantiseOptions, options_of
 from edge_mllm_export.onnx_cache import CachePeaks
 from edge_mllm_export.probes import Probe
+from edge_mllm_export.prompt_onnx import GRAPH as PROMPT
+from edge_mllm_export.prompt_onnx import write_prompt_onnx
 from edge_mllm_export.reference import Answer, Reference
 from edge_mllm_export.source import resolve_source
 from edge_mllm_export.task import resolve_task
@@ -173,9 +175,12 @@ class Material:
         """A decoder on llama.cpp."""
         return LlamaDecoder(path, self._candidate.spec.decoder, self._settings(kv_type))
 
-    def ort(self, folder: Path) -> Decoder:
-        """A decoder on ONNX Runtime."""
-        return OrtDecoder(folder / GRAPH, folder / EMBEDDINGS, self._candidate.spec.decoder, self._settings(None))
+    def ort(self, folder: Path, *, prompt: bool = False) -> Decoder:
+        """A decoder on ONNX Runtime; with ``prompt``, and prompt weights, which are made when they are not there."""
+        if prompt and not (folder / PROMPT).exists():
+            write_prompt_onnx(self._text_dir, folder)
+        files, spec = (folder / GRAPH, folder / EMBEDDINGS), self._candidate.spec.decoder
+        return OrtDecoder(*files, spec, self._settings(None), prompt=folder / PROMPT if prompt else None)
 
     def _settings(self, kv_type: KVType | None) -> DecoderSettings:
         return DecoderSettings(threads=self._threads, n_ctx=2048, kv_type=kv_type)
