@@ -17,8 +17,10 @@ from edge_mllm.decoders.protocol import IntArray
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import PartMismatchError
 
-LEAST_RUN = 16
-"""Tokens of a prefill from which this graph is used."""
+LEAST_RUN, RUN = 32, 256
+"""Tokens of a prefill from which this graph is used, and most that it computes at once: 16 tokens take as long with
+decoder.onnx, and attention over longer runs computes more that the causal mask hides
+(benchmarks/results/prompt_weights.json)."""
 
 
 class PromptGraph:
@@ -34,6 +36,7 @@ class PromptGraph:
             cache: Of the decoder.
         """
         self._file, self._spec, self._settings, self._cache = file, spec, settings, cache
+        self._most = min(settings.chunk, RUN)
         self._graph: OrtGraph | None = None
 
     @staticmethod
@@ -80,7 +83,7 @@ class PromptGraph:
         if count == 0 or not self.pays(len(batch.blocks)):
             return 0
         graph = self.open()
-        for start, end in chunks(batch.blocks[:count], self._settings.chunk, whole=whole):
+        for start, end in chunks(batch.blocks[:count], self._most, whole=whole):
             graph.run(batch.part(slice(start, end)), self._cache, len(track))
             track.extend(after[start:end])
         return count
