@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from edge_mllm.errors import BundleError, EngineError, ExtraMissingError, SettingError
 from edge_mllm.memory import trim_heap
+from edge_mllm.ort_options import session_options
 
 TowerEngine = Literal["ort", "openvino", "openvino-bf16"]
 SLOW_IN_OPENVINO = ("int8", "int4")
@@ -86,17 +87,9 @@ def engine_label(engine: TowerEngine) -> str:
 def _open_ort(path: Path, threads: int | None) -> Any:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    # A pattern is one block for all activations, in which nothing lies where something else has been: 45 to 100 MB more
-    # for a tower of 512 px tiles (benchmarks/results/tower_memory.json).
-    options.enable_mem_pattern = False
+    options = session_options(threads)
     # Weights in a file beside the graph would be mapped, but ONNX Runtime packs a copy of them all the same: the same
-    # anonymous memory. Without packing it is 85 MB less, and a tile takes 7 % longer (tower_external.json there).
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    # anonymous memory. Without packing it is 85 MB less, and a tile takes 7 % longer (tower_external.json).
     # Threads spin between the operators of a run, but must not take cores from the decoder after it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:

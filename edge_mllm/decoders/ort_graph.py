@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_mllm.bundle import DecoderSpec
-from edge_mllm.cpu import read_processor
 from edge_mllm.decoders.ort_cache import OrtCache, element_type
 from edge_mllm.decoders.protocol import IntArray
 from edge_mllm.errors import EngineError, PartMismatchError
 from edge_mllm.memory import trim_heap
+from edge_mllm.ort_options import session_options
 
 KEEP = "num_logits_to_keep"
 """Optional graph input int64 [1]: for how many of the last positions logits are computed."""
 BLOCKS = "blocks"
 """Optional graph input int64 [1, n]: the picture that each new token belongs to, -1 for text; the tokens of a picture
 see each other in both directions then."""
-_UNSIGNED_WEIGHTS = "session.x64quantprecision"
-"""ONNX Runtime then takes unsigned 8-bit weights (onnxruntime_session_options_config_keys.h): exact where sums of
-unsigned by signed products can overflow 16 bits, and three times slower on a processor with AMX, which needs it not."""
-_BYTE_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8"}
-"""Instructions that sum products of bytes in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +97,6 @@ def bind_out(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
     binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
 
-def products_overflow(architecture: str, flags: Collection[str]) -> bool:
-    """Whether this is an x86 processor that sums products of bytes in 16 bits; not where its flags are not known."""
-    return architecture.lower() in ("x86_64", "amd64") and "avx2" in flags and _BYTE_PRODUCTS.isdisjoint(flags)
-
-
 def open_session(graph: Path, threads: int) -> Any:
     """A session on the CPU provider.
 
@@ -117,13 +105,7 @@ def open_session(graph: Path, threads: int) -> Any:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # a plan for one shape, and every step of a decoder has another
-    if products_overflow(platform.machine(), read_processor().flags):
-        options.add_session_config_entry(_UNSIGNED_WEIGHTS, "1")
+    options = session_options(threads)
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many unrelated classes

@@ -13,7 +13,6 @@ from edge_mllm.bundle_files import open_bundle
 from edge_mllm.decoders.llama import LlamaDecoder
 from edge_mllm.decoders.llama_library import Library
 from edge_mllm.decoders.ort import OrtDecoder
-from edge_mllm.decoders.ort_graph import products_overflow
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.decoders.select import choose_engine
 from edge_mllm.decoders.settings import DecoderSettings
@@ -24,6 +23,7 @@ from edge_mllm.errors import (
     PartMismatchError,
     SettingError,
 )
+from edge_mllm.ort_options import products_overflow
 
 ENGINES = ["onnx", "gguf"]
 TOLERANCE = 1e-4
