@@ -179,7 +179,7 @@ def peers_of(found: dict[str, Any]) -> str:
     note = (
         f"{found['picture']} picture, {found['visual_tokens']} visual tokens, {found['prompt_tokens']} prompt tokens, "
         f"{found['threads']} threads, medians of {found['repeat']} interleaved rounds on "
-        f"{machine['processor']['model']}{' with AMX' if _has_amx(found) else ''}, {found['created'][:10]}, "
+        f"{machine['processor']['model']}{_amx(found)}, {found['created'][:10]}, "
         f"commit {machine['commit']}; "
         f"in brackets the ratio to {found['ratios_to']}. "
         "ort-genai runs the decoder alone."
@@ -188,10 +188,10 @@ def peers_of(found: dict[str, Any]) -> str:
     return f"## Side by side: {found['model']}\n\n{table(head, rows)}\n\n{note}"
 
 
-def _has_amx(found: dict[str, Any]) -> bool:
-    """Whether the runtimes could use AMX in a comparison."""
-    flags = found["machine"]["processor"]["flags"]
-    return any(flag.startswith("amx") for flag in flags) and not found.get("amx_refused")
+def _amx(found: dict[str, Any]) -> str:
+    """Whether the runtimes could use AMX in a comparison, where the processor has it."""
+    has = any(flag.startswith("amx") for flag in found["machine"]["processor"]["flags"])
+    return (" (its AMX refused to all)" if found.get("amx_refused") else " with AMX") if has else ""
 
 
 def starter() -> str:

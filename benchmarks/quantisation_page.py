@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page_tables import interval, table
+from benchmarks.page_tables import earlier_starter, interval, table
 
 
 def quantisation(results: Path) -> str:
@@ -36,7 +36,7 @@ def quantisation(results: Path) -> str:
         f"The starter over {found['pages']} held-out pages: divergence from the checkpoint's own answers through the "
         f"picture at {found['positions']} positions, and exact answers; paired bootstrap; {found['date'][:10]}, commit "
         f"{found['machine']['commit']}. `ours` is what `edge-mllm export` does; `none` is plain "
-        "rounding, for the tower float32."
+        f"rounding, for the tower float32.{earlier_starter(source=found['checkpoint_sha256'])}"
     )
     return f"## What quantisation costs\n\n{first}\n\n{second}\n\n{note}"
 
@@ -72,6 +72,7 @@ def auto(results: Path) -> str:
         f"({sweep['positions']} tokens) about pages that ship. The export took {sweep['export_seconds']:.0f} s with "
         f"everything that was measured, on {found['machine']['processor']['model']}, 2 threads; "
         f"{found['date'][:10]}, commit {found['machine']['commit']}."
+        f"{earlier_starter(source=found['checkpoint_sha256'])}"
     )
     return f"## What `--quant auto` chooses\n\n{table(head, rows)}\n\n{note}"
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page_tables import interval, table
+from benchmarks.page_tables import earlier_starter, interval, table
 
 
 def reduction(results: Path) -> str:
@@ -37,6 +37,7 @@ def reduced_answers(found: dict[str, Any]) -> str:
         "visual tokens that is left when each is replaced by the nearest one the decoder gets. `query` ranks tokens by "
         "the cosine of projected visual and text token embeddings, since the towers of these models come without their "
         f"text encoder. {found['date'][:10]}, commit {found['machine']['commit']}."
+        f"{earlier_starter(bundle=found['bundle_sha256'])}"
     )
     return f"{table([*head, *(f'{skill} (%)' for skill in skills)], rows)}\n\n{note}"
 

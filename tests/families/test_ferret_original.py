@@ -162,15 +162,17 @@ def test_four_bit_bundle_runs_and_is_verified(tmp_path: Path) -> None:
     """From the published layout to an answer."""
     source = make_tiny_ferret_original(tmp_path / "ferret")
     out = tmp_path / "four.edge"
-    spec = export_bundle(str(source), out, ExportOptions(format="onnx", allow_loss=True))
+    spec = export_bundle(str(source), out, ExportOptions(format="both", allow_loss=True))
     assert spec.verification["pixels"]["max_abs_difference"] == 0
     assert spec.verification["token_ids"]["equal"] == spec.verification["token_ids"]["prompts"]
     assert spec.verification["vision"]["cosine_mean"] > 0.99
     assert "newline" not in spec.parts
-    with edge_mllm.load(out, threads=1) as model:
-        answer = model.generate("What is it?", images=[draw_picture(70, 33, seed=0)], max_new_tokens=4)
-    assert answer.usage.image_tokens == 16 * answer.images[0].tiles
-    assert answer.usage.completion_tokens >= 1
+    assert spec.engines == ("onnx", "gguf")
+    for engine in spec.engines:
+        with edge_mllm.load(out, engine=engine, threads=1) as model:
+            answer = model.generate("What is it?", images=[draw_picture(70, 33, seed=0)], max_new_tokens=4)
+        assert answer.usage.image_tokens == 16 * answer.images[0].tiles
+        assert answer.usage.completion_tokens >= 1
 
 
 @pytest.mark.parametrize(

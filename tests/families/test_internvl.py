@@ -142,15 +142,17 @@ def test_greedy_continuations_are_the_references(engines: Engines, engine: str) 
 def test_four_bit_bundle_with_qwen3_runs_and_is_verified(tmp_path: Path) -> None:
     source = make_tiny_internvl(tmp_path / "source", decoder="qwen3", max_patches=2)
     out = tmp_path / "four.edge"
-    spec = export_bundle(str(source), out, ExportOptions(format="onnx", allow_loss=True, tile_tags=True))
+    spec = export_bundle(str(source), out, ExportOptions(format="both", allow_loss=True, tile_tags=True))
     assert spec.verification["pixels"]["max_abs_difference"] == 0
     assert spec.verification["token_ids"]["equal"] == spec.verification["token_ids"]["prompts"]
     assert spec.prompt.layout.before_tile == "<tile_{index}>"
     assert spec.parts["decoder_onnx"].precision == "int4_b32"
-    with edge_mllm.load(out, threads=1) as model:
-        answer = model.generate("What is it?", images=[draw_picture(70, 33, seed=0)], max_new_tokens=4)
-    assert answer.images[0].tiles == 3
-    assert answer.usage.completion_tokens >= 1
+    assert spec.engines == ("onnx", "gguf")
+    for engine in spec.engines:
+        with edge_mllm.load(out, engine=engine, threads=1) as model:
+            answer = model.generate("What is it?", images=[draw_picture(70, 33, seed=0)], max_new_tokens=4)
+        assert answer.images[0].tiles == 3
+        assert answer.usage.completion_tokens >= 1
 
 
 @pytest.mark.parametrize(
