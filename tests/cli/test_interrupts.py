@@ -27,6 +27,7 @@ STAGES = {
 }
 WRAPPER = """
 import functools, importlib, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with it ignored
 place, when = sys.argv[1], sys.argv[2]
 module, _, path = place.partition(":")
 owner = importlib.import_module(module)
