@@ -37,7 +37,8 @@ def main() -> None:
     rounds = [run_grid(grid.cases(), plan, print) for _ in range(2)]
     for found in rounds:
         validate(found)
-    entries = [compare(first, second) for first, second in zip(*(found.runs for found in rounds), strict=True)]
+    named = {str(path): name for name, path in names.items()}
+    entries = [compare(named, *pair) for pair in zip(*(found.runs for found in rounds), strict=True)]
     worst = {
         "unaccounted": max(entry["unaccounted"] for entry in entries),
         "decode_differs": max(abs(entry["decode_ratio"] - 1) for entry in entries),
@@ -76,13 +77,13 @@ def validate(found: results.Result) -> None:
     jsonschema.validate(data, json.loads(SCHEMA.read_text("utf-8")))
 
 
-def compare(first: results.Run, second: results.Run) -> dict[str, Any]:
-    """One case in both rounds."""
+def compare(named: dict[str, str], first: results.Run, second: results.Run) -> dict[str, Any]:
+    """One case in both rounds; ``named`` tells what the bundles are of."""
     medians = [{name: each.median for name, each in run.summary().items()} for run in (first, second)]
     largest = max(abs(sample.residual) for run in (first, second) for sample in run.samples)
     stages = {name: [median[name] for median in medians] for name in (*results.STAGES, "end_to_end", "decode_tps")}
     return {
-        "model": first.model.name,
+        "model": named[first.case.model],
         "engine": first.engine,
         "unaccounted": max(abs(median["residual"]) for median in medians),
         "unaccounted_largest": largest,
