@@ -1,6 +1,6 @@
 """What a llama.cpp built for any processor loses against one built for this processor: tokens per second, in turns.
 
-    python benchmarks/generic_build.py --other /tmp/noavx/bin/python --bundle build/plan/smolvlm-256m.edge
+    python benchmarks/generic_build.py --other OTHER_VENV/bin/python --bundle build/plan/smolvlm-256m.edge
 
 The other interpreter has the same llama-cpp-python, built for example with
 ``CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF -DGGML_BMI2=OFF"``, and

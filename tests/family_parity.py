@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from image_settings import chat, picture, sizes
 
 from edge_mllm.chat_template import ChatTemplate
 from edge_mllm.prompt import build_prompt
+from edge_mllm.tile_plan import plan_tiles
+from edge_mllm.tilers import Tiler
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
@@ -97,6 +100,32 @@ class Pair:
             "pixels_equal": found.pixels_equal,
             "ids_equal": found.ids_equal,
         }
+
+
+def check_goldens(pair: Pair, tiler: Tiler) -> list[dict[str, Any]]:
+    """The family's golden rows, which are from the reference; the phone's runtime reads them too.
+
+    Every row is what ``tiler``, of the published checkpoint, plans with the pair's tokens a tile; one is made again.
+    """
+    golden = Path(__file__).parent / "golden" / f"{pair.family.name}.json"
+    rows = json.loads(golden.read_text(encoding="utf-8"))["results"][0]["rows"]
+    assert [(row["width"], row["height"]) for row in rows] == GOLDEN_SIZES
+    for row in rows:
+        plan = plan_tiles(row["width"], row["height"], tiler)
+        assert ([plan.rows, plan.cols], plan.count) == (row["grid"], row["tiles"])
+        assert plan.tokens(pair.spec.vision.tokens_per_tile) == row["tokens"]
+        assert row["pixels_equal"] and row["ids_equal"]
+    small = next(row for row in rows if (row["width"], row["height"]) == (380, 76))
+    assert pair.row((380, 76)) == small
+    return rows
+
+
+def compare_pictures(pair: Pair, count: int, question: str) -> Comparison:
+    """A question about ``count`` pictures of different sizes, equal through both."""
+    found = pair.compare([picture(30 + 40 * number, 50) for number in range(count)], question)
+    assert found.ids_equal and found.pixels_equal
+    assert (found.ids == pair.spec.prompt.image_token_id).any() == bool(count)
+    return found
 
 
 def reference_tiles(out: dict[str, np.ndarray], spec: Any) -> np.ndarray:

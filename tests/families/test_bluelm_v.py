@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
-from image_settings import picture
+from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
 from tiny_bluelm_v import make_tiny_bluelm_v
 
 from edge_mllm.errors import EdgeMLLMError
@@ -17,8 +16,6 @@ from edge_mllm.tilers import BestFitGrid
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
 from edge_mllm_export.shape_bluelm_v import grid_pinpoints
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "bluelm_v.json"
 
 
 def tiler(side: int, slack: float = 0.1) -> BestFitGrid:
@@ -90,24 +87,12 @@ def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
 
 
 def test_goldens(pair: Pair) -> None:
-    """From the reference; the phone's runtime reads them too."""
-    rows = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"][0]["rows"]
-    assert [(row["width"], row["height"]) for row in rows] == GOLDEN_SIZES
-    for row in rows:
-        plan = plan_tiles(row["width"], row["height"], SIXTEEN)
-        assert ([plan.rows, plan.cols], plan.count) == (row["grid"], row["tiles"])
-        assert plan.tokens(pair.spec.vision.tokens_per_tile) == row["tokens"]
-        assert row["pixels_equal"] and row["ids_equal"]
-    small = next(row for row in rows if (row["width"], row["height"]) == (380, 76))
-    assert pair.row((380, 76)) == small
+    check_goldens(pair, SIXTEEN)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_ids_with_pictures(pair: Pair, count: int) -> None:
-    rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
-    found = pair.compare(rgbs, "Which is larger? <|im_end|> café")
-    assert found.ids_equal and found.pixels_equal
-    assert (found.ids == pair.spec.prompt.image_token_id).any() == bool(count)
+    compare_pictures(pair, count, "Which is larger? <|im_end|> café")
 
 
 def test_four_tokens_become_one() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
-from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
+from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
 from image_settings import picture
 from PIL import Image
 from tiny_anyres import NEXT_GRIDS
@@ -21,7 +21,6 @@ from edge_mllm.tiling import cut_tiles
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import ferret_ui
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "ferret_ui.json"
 PUBLISHED = BestFitGrid(tile=336, grids=NEXT_GRIDS, fit="stretch", stitch=Stitch(plain=True))
 HALVES = BestFitGrid(tile=336, grids=PAPER_GRIDS, fit="stretch", stitch=Stitch(plain=True))
 
@@ -122,24 +121,12 @@ def best_resolution(size: tuple[int, int], points: list[tuple[int, int]]) -> tup
 
 
 def test_goldens(pair: Pair) -> None:
-    """From the reference; the phone's runtime reads them too."""
-    rows = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"][0]["rows"]
-    assert [(row["width"], row["height"]) for row in rows] == GOLDEN_SIZES
-    for row in rows:
-        plan = plan_tiles(row["width"], row["height"], PUBLISHED)
-        assert ([plan.rows, plan.cols], plan.count) == (row["grid"], row["tiles"])
-        assert plan.tokens(pair.spec.vision.tokens_per_tile) == row["tokens"]
-        assert row["pixels_equal"] and row["ids_equal"]
-    small = next(row for row in rows if (row["width"], row["height"]) == (380, 76))
-    assert pair.row((380, 76)) == small
+    check_goldens(pair, PUBLISHED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_ids_with_pictures(pair: Pair, count: int) -> None:
-    rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
-    found = pair.compare(rgbs, "Which is larger? <end_of_turn> café [10, 20, 900, 950]")
-    assert found.ids_equal and found.pixels_equal
-    assert (found.ids == pair.spec.prompt.image_token_id).any() == bool(count)
+    compare_pictures(pair, count, "Which is larger? <end_of_turn> café [10, 20, 900, 950]")
 
 
 def test_the_reference_gemma_scales_all_of_its_input(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
-from image_settings import picture
+from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
 from tiny_llava import make_tiny_llava
 
 from edge_mllm.errors import EdgeMLLMError, ImageError
@@ -69,9 +68,7 @@ def test_a_picture_that_would_become_endless_is_refused() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_ids_with_pictures(pair: Pair, count: int) -> None:
-    rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
-    found = pair.compare(rgbs, "Which is larger? <|im_end|> café")
-    assert found.ids_equal and found.pixels_equal
+    found = compare_pictures(pair, count, "Which is larger? <|im_end|> café")
     assert int((found.ids == pair.spec.prompt.image_token_id).sum()) == count * 36
 
 

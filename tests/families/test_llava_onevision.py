@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
-from image_settings import picture
+from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
 from PIL import Image
 from tiny_anyres import make_tiny_llava_onevision
 
@@ -24,7 +23,6 @@ from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
 from edge_mllm_export.probes import draw_picture
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "llava_onevision.json"
 GRIDS = tuple((rows, cols) for rows in range(1, 7) for cols in range(1, 7))
 PUBLISHED = BestFitGrid(tile=384, grids=GRIDS, stitch=Stitch(max_tiles=9))
 TOKENS = {
@@ -105,23 +103,12 @@ def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
 
 
 def test_goldens(pair: Pair) -> None:
-    """From the reference; the phone's runtime reads them too."""
-    rows = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"][0]["rows"]
-    assert [(row["width"], row["height"]) for row in rows] == GOLDEN_SIZES
-    for row in rows:
-        plan = plan_tiles(row["width"], row["height"], PUBLISHED)
-        assert ([plan.rows, plan.cols], plan.count) == (row["grid"], row["tiles"])
-        assert plan.tokens(pair.spec.vision.tokens_per_tile) == row["tokens"]
-        assert row["pixels_equal"] and row["ids_equal"]
-    small = next(row for row in rows if (row["width"], row["height"]) == (380, 76))
-    assert pair.row((380, 76)) == small
+    check_goldens(pair, PUBLISHED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_ids_with_pictures(pair: Pair, count: int) -> None:
-    rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
-    found = pair.compare(rgbs, "Which is larger? <|im_end|> café")
-    assert found.ids_equal and found.pixels_equal
+    found = compare_pictures(pair, count, "Which is larger? <|im_end|> café")
     visual = int((found.ids == pair.spec.prompt.image_token_id).sum())
     assert visual == {0: 0, 1: plan_tiles(30, 50, pair.spec.image.tiler).tokens(36), 3: 3 * 37}[count]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
-from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
-from image_settings import picture
+from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
 
 import edge_mllm
@@ -79,10 +78,7 @@ def test_goldens(pair: Pair) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_ids_with_pictures(pair: Pair, count: int) -> None:
-    rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
-    found = pair.compare(rgbs, "Which is larger? <|im_end|> café <tool_call>")
-    assert found.ids_equal and found.pixels_equal
-    assert (found.ids == pair.spec.prompt.image_token_id).any() == bool(count)
+    compare_pictures(pair, count, "Which is larger? <|im_end|> café <tool_call>")
 
 
 @pytest.fixture(scope="module")
