@@ -152,7 +152,7 @@ def test_tower_is_that_of_the_stored_tensors(source: Path, rewritten: Checkpoint
         states = clip(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
         hidden = torch.nn.functional.gelu(states @ weights[0].T + biases[0])
         theirs = hidden @ weights[1].T + biases[1]
-        ours = ferret_ui.build_tower(rewritten)(pixels)
+        ours = ferret_ui.FAMILY.build_tower(rewritten)(pixels)
     assert (ours - theirs).abs().max() < 1e-4
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edge_mllm.bundle import VisionSpec
 from edge_mllm.tilers import BestFitGrid, Stitch
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.llava import _TOWERS as TOWERS
-from edge_mllm_export.text_config import resolved_config
-
-if TYPE_CHECKING:
-    from edge_mllm_export.checkpoint import Checkpoint
 
 FILE = "preprocessor_config.json"
 NEWLINE = "model.image_newline"
@@ -88,11 +84,3 @@ def check_tower(config: Any, tile: int) -> None:
     if config.vision_feature_select_strategy != fits:
         reason = f"is '{config.vision_feature_select_strategy}', which leaves no square of patches of this tower"
         raise CheckpointError("config.json", "vision_feature_select_strategy", reason)
-
-
-def tower_shapes(checkpoint: Checkpoint, projector: type[Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower and projector, and the newline embedding."""
-    from edge_mllm_export.families import llava_tower
-
-    config = resolved_config(checkpoint)
-    return llava_tower.tower_shapes(config, projector) | {NEWLINE: (config.text_config.hidden_size,)}

@@ -14,13 +14,12 @@ from edge_mllm.tilers import BestFitGrid
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import prompt_spec
-from edge_mllm_export.family import Family, Shapes
+from edge_mllm_export.families.llava_parts import TowerParts
+from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
 if TYPE_CHECKING:
-    import torch
-
     from edge_mllm.bundle import DecoderSpec
     from edge_mllm_export.checkpoint import Checkpoint
 
@@ -82,27 +81,13 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     return plain_decoder_spec(_config(checkpoint).text_config)
 
 
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower, downsampler and projector."""
-    from edge_mllm_export.families import llava_tower
+def _projector() -> Any:
     from edge_mllm_export.families.bluelm_v_model import BlueLMVProjector
 
-    return llava_tower.tower_shapes(_config(checkpoint), BlueLMVProjector)
+    return BlueLMVProjector
 
 
-def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
-    """Those that are used."""
-    from edge_mllm_export.families import llava_tower
-
-    return llava_tower.stored_shapes(_config(checkpoint), shapes)
-
-
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Tower, downsampler and projector with the checkpoint's weights, float32."""
-    from edge_mllm_export.families.bluelm_v_model import BlueLMVProjector
-    from edge_mllm_export.families.llava_tower import load_tower
-
-    return load_tower(checkpoint, _config(checkpoint), BlueLMVProjector)
+_TOWER = TowerParts(config=_config, projector=_projector)
 
 
 def model_class() -> Any:
@@ -133,9 +118,9 @@ FAMILY = Family(
     decoder=decoder_spec,
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
+    tower_shapes=_TOWER.shapes,
+    stored_tower=_TOWER.stored,
+    build_tower=_TOWER.build,
     reference_processor=reference_processor,
     model_class=model_class,
     checkpoints=("none: the weights are not public",),

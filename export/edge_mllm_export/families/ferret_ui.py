@@ -22,13 +22,12 @@ from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
 from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
 from edge_mllm_export.families.llava import prompt_spec
-from edge_mllm_export.family import Family, Shapes
+from edge_mllm_export.families.llava_parts import TowerParts
+from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
 if TYPE_CHECKING:
-    import torch
-
     from edge_mllm.bundle import DecoderSpec
     from edge_mllm_export.checkpoint import Checkpoint
 
@@ -83,29 +82,13 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     return replace(spec, embedding_scale=float(text.hidden_size**0.5), scales_pictures=True)
 
 
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower and projector."""
+def _projector() -> Any:
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-    from edge_mllm_export.families import llava_tower
-
-    return llava_tower.tower_shapes(_config(checkpoint), LlavaMultiModalProjector)
+    return LlavaMultiModalProjector
 
 
-def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
-    """Those that are used."""
-    from edge_mllm_export.families import llava_tower
-
-    return llava_tower.stored_shapes(_config(checkpoint), shapes)
-
-
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
-
-    from edge_mllm_export.families.llava_tower import load_tower
-
-    return load_tower(checkpoint, _config(checkpoint), LlavaMultiModalProjector)
+_TOWER = TowerParts(config=_config, projector=_projector)
 
 
 def model_class() -> Any:
@@ -135,9 +118,9 @@ FAMILY = Family(
     decoder=decoder_spec,
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
+    tower_shapes=_TOWER.shapes,
+    stored_tower=_TOWER.stored,
+    build_tower=_TOWER.build,
     reference_processor=reference_processor,
     model_class=model_class,
     checkpoints=("jadechoghari/Ferret-UI-Gemma2b", "jadechoghari/Ferret-UI-Llama8b"),

@@ -11,13 +11,12 @@ from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, Vis
 from edge_mllm.tilers import SingleTile
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family, Shapes
+from edge_mllm_export.families.llava_parts import TowerParts
+from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
 from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
 
 if TYPE_CHECKING:
-    import torch
-
     from edge_mllm_export.checkpoint import Checkpoint
 
 _CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -131,29 +130,13 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     return plain_decoder_spec(resolved_config(checkpoint).text_config)
 
 
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower and projector."""
+def _projector() -> Any:
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-    from edge_mllm_export.families import llava_tower
-
-    return llava_tower.tower_shapes(resolved_config(checkpoint), LlavaMultiModalProjector)
+    return LlavaMultiModalProjector
 
 
-def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
-    """Those that are used: layers behind the last one that the projector sees are not."""
-    from edge_mllm_export.families import llava_tower
-
-    return llava_tower.stored_shapes(resolved_config(checkpoint), shapes)
-
-
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
-
-    from edge_mllm_export.families.llava_tower import load_tower
-
-    return load_tower(checkpoint, resolved_config(checkpoint), LlavaMultiModalProjector)
+_TOWER = TowerParts(config=resolved_config, projector=_projector)
 
 
 _SIDE = published.read("config.vision_config.image_size")
@@ -234,9 +217,9 @@ FAMILY = Family(
     decoder=decoder_spec,
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
+    tower_shapes=_TOWER.shapes,
+    stored_tower=_TOWER.stored,
+    build_tower=_TOWER.build,
     reference_processor=reference_processor,
     published=PUBLISHED,
     checkpoints=(

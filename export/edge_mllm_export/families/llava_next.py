@@ -15,14 +15,13 @@ from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
 from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
 from edge_mllm_export.families.llava import _TOWERS as TOWERS
-from edge_mllm_export.families.llava import decoder_spec, prompt_spec, stored_tower, text_config
+from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import resolved_config
 
 if TYPE_CHECKING:
-    import torch
-
     from edge_mllm_export.checkpoint import Checkpoint
 
 _DEFAULTS: dict[str, Any] = {
@@ -68,20 +67,13 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     return anyres.vision_spec(resolved_config(checkpoint), _tile(_processor(checkpoint)))
 
 
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower, projector and newline."""
+def _projector() -> Any:
     from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 
-    return anyres.tower_shapes(checkpoint, LlavaNextMultiModalProjector)
+    return LlavaNextMultiModalProjector
 
 
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
-
-    from edge_mllm_export.families.llava_tower import load_tower
-
-    return load_tower(checkpoint, resolved_config(checkpoint), LlavaNextMultiModalProjector)
+_TOWER = TowerParts(config=resolved_config, projector=_projector, newline=anyres.NEWLINE)
 
 
 def reference_processor(checkpoint: Checkpoint) -> Any:
@@ -109,9 +101,9 @@ FAMILY = Family(
     decoder=decoder_spec,
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
+    tower_shapes=_TOWER.shapes,
+    stored_tower=_TOWER.stored,
+    build_tower=_TOWER.build,
     reference_processor=reference_processor,
     newline=anyres.NEWLINE,
     checkpoints=(

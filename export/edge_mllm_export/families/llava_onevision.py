@@ -18,14 +18,13 @@ from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
 from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
 from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
-from edge_mllm_export.families.llava import decoder_spec, prompt_spec, stored_tower, text_config
+from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
 from edge_mllm_export.text_config import resolved_config
 
 if TYPE_CHECKING:
-    import torch
-
     from edge_mllm_export.checkpoint import Checkpoint
 
 _SIDES = range(384, 2305, 384)
@@ -91,20 +90,13 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     return spec
 
 
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of tower, projector and newline."""
+def _projector() -> Any:
     from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
-    return anyres.tower_shapes(checkpoint, LlavaOnevisionMultiModalProjector)
+    return LlavaOnevisionMultiModalProjector
 
 
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Tower and projector with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
-
-    from edge_mllm_export.families.llava_tower import load_tower
-
-    return load_tower(checkpoint, resolved_config(checkpoint), LlavaOnevisionMultiModalProjector)
+_TOWER = TowerParts(config=resolved_config, projector=_projector, newline=anyres.NEWLINE)
 
 
 def reference_processor(checkpoint: Checkpoint) -> Any:
@@ -170,9 +162,9 @@ FAMILY = Family(
     decoder=decoder_spec,
     text_config=text_config,
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
+    tower_shapes=_TOWER.shapes,
+    stored_tower=_TOWER.stored,
+    build_tower=_TOWER.build,
     reference_processor=reference_processor,
     newline=anyres.NEWLINE,
     published=PUBLISHED,
