@@ -43,7 +43,6 @@ CHUNKS = (256, 512, 128, 1024)
 """Most tokens of a run of the prompt graph, the usual number first; decoder.onnx has runs of 512."""
 SHORT = (4, 8, 16, 32, 64)
 """Lengths among which they begin to pay."""
-RESAMPLES = 2000
 
 
 class Seen:
@@ -59,7 +58,7 @@ class Seen:
 
 def loss(given: argparse.Namespace) -> dict[str, Any]:
     """Divergence and right answers, with and without."""
-    from benchmarks.quantisation import divergence
+    from benchmarks.quantisation import divergence, share
     from benchmarks.quantisation_material import Material
 
     with TemporaryDirectory() as scratch:
@@ -69,25 +68,17 @@ def loss(given: argparse.Namespace) -> dict[str, Any]:
         sums = {name: divergence(material.ort(folder, prompt=way), material) for name, way in ways.items()}
         tower = Seen([answer.visual for answer in material.answers])
         right = {name: material.bundle_answers(material.ort(folder, prompt=way), tower) for name, way in ways.items()}
-    share = _interval(*(np.array(sums[name]["kl"]) for name in ("with", "without")))
     return {
         "checkpoint_sha256": material.sha256,
         "pages": given.pages,
         "positions": sums["with"]["positions"],
         "kl": {name: float(np.sum(found["kl"]) / found["positions"]) for name, found in sums.items()},
         "top1": {name: found["top1"] for name, found in sums.items()},
-        "kl_with_over_without": share,
+        "kl_with_over_without": share(*(np.array(sums[name]["kl"]) for name in ("with", "without"))),
         "questions": len(right["with"]),
         "right": {name: sum(found) for name, found in right.items()},
         "answered_otherwise": int(np.sum(np.array(right["with"]) != np.array(right["without"]))),
     }
-
-
-def _interval(over: Any, under: Any) -> dict[str, Any]:
-    """Ratio of sums with a paired bootstrap over questions."""
-    picks = np.random.default_rng(0).integers(0, len(over), (RESAMPLES, len(over)))
-    low, high = np.percentile(over[picks].sum(1) / under[picks].sum(1), [2.5, 97.5])
-    return {"value": float(over.sum() / under.sum()), "interval_95": [float(low), float(high)]}
 
 
 def speed(given: argparse.Namespace) -> dict[str, Any]:

@@ -165,20 +165,23 @@ def answers(material: Material, store: Store) -> dict[str, Entry]:
 
 def compare(ways: Mapping[str, Entry], bases: Sequence[str]) -> dict[str, Entry]:
     """Mean divergence of every way, and as a share of some of them with paired intervals."""
-    random = np.random.default_rng(0)
     sums = {name: np.array(way["kl"]) for name, way in ways.items()}
-    picks = random.integers(0, len(sums["none"]), (RESAMPLES, len(sums["none"])))
     table = {}
     for name, way in ways.items():
         entry = {key: value for key, value in way.items() if key not in ("kl", "positions", "seconds")}
         entry["kl"] = float(sums[name].sum() / way["positions"])
         for base in bases:
             if base in sums and base != name and sums[base].sum() > 0:
-                low, high = np.percentile(sums[name][picks].sum(1) / sums[base][picks].sum(1), [2.5, 97.5])
-                share = float(sums[name].sum() / sums[base].sum())
-                entry[f"share_of_{base}"] = {"value": share, "interval_95": [float(low), float(high)]}
+                entry[f"share_of_{base}"] = share(sums[name], sums[base])
         table[name] = entry
     return table
+
+
+def share(over: Any, under: Any) -> Entry:
+    """Ratio of the sums of two results [questions], with a bootstrap over questions that keeps their pairs."""
+    picks = np.random.default_rng(0).integers(0, len(over), (RESAMPLES, len(over)))
+    low, high = np.percentile(over[picks].sum(1) / under[picks].sum(1), [2.5, 97.5])
+    return {"value": float(over.sum() / under.sum()), "interval_95": [float(low), float(high)]}
 
 
 def differences(found: Mapping[str, Entry]) -> dict[str, Entry]:
