@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
-from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
+from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD
 from edge_mllm_export.ferret_original_prompt import DIALECTS, IMAGE, chat_template, write_tokenizer
 from edge_mllm_export.original_layout import (
     PROJECTOR,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from edge_mllm.bundle import VisionSpec
 from edge_mllm.tilers import BestFitGrid, Stitch
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.families.llava import _TOWERS as TOWERS
+from edge_mllm_export.families.llava import TOWERS
 
 FILE = "preprocessor_config.json"
 NEWLINE = "model.image_newline"

@@ -19,10 +19,10 @@ from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, r
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
 
-_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 _CROPPING: dict[str, Any] = {
-    "image_mean": _CLIP_MEAN,
-    "image_std": _CLIP_STD,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
     "size": {"shortest_edge": 224},
     "crop_size": {"height": 224, "width": 224},
     "do_center_crop": True,
@@ -31,7 +31,7 @@ _CROPPING: dict[str, Any] = {
 _STRETCHING: dict[str, Any] = {"size": {"height": 224, "width": 224}, "do_center_crop": False, "do_pad": False}
 _DEFAULTS = {"CLIPImageProcessor": _CROPPING, "LlavaImageProcessor": _CROPPING, "SiglipImageProcessor": _STRETCHING}
 """What the image processor's class uses where preprocessor_config.json says nothing."""
-_TOWERS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+TOWERS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 """Towers that are known -> tokens they put before the patches."""
 _FILE = "preprocessor_config.json"
 
@@ -83,8 +83,8 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     """Tile side and visual tokens per tile, checked against tower and processor."""
     config = resolved_config(checkpoint)
     vision = config.vision_config
-    if vision.model_type not in _TOWERS:
-        reason = f"is '{vision.model_type}', known: {', '.join(_TOWERS)}"
+    if vision.model_type not in TOWERS:
+        reason = f"is '{vision.model_type}', known: {', '.join(TOWERS)}"
         raise CheckpointError("config.json", "vision_config.model_type", reason)
     tiler = image_spec(checkpoint).tiler
     assert isinstance(tiler, SingleTile)  # noqa: S101  (made above)
@@ -97,7 +97,7 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
 def _tokens(config: Any) -> int:
     vision = config.vision_config
     dropped = int(config.vision_feature_select_strategy == "default")
-    return int((vision.image_size // vision.patch_size) ** 2 + _TOWERS[vision.model_type] - dropped)
+    return int((vision.image_size // vision.patch_size) ** 2 + TOWERS[vision.model_type] - dropped)
 
 
 def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
@@ -156,8 +156,8 @@ PUBLISHED = {
                     "tile": published.read("processor.size.shortest_edge", "processor.size"),
                 },
                 resample="bicubic",
-                mean=_CLIP_MEAN,
-                std=_CLIP_STD,
+                mean=CLIP_MEAN,
+                std=CLIP_STD,
             ),
         },
         {
@@ -180,7 +180,7 @@ PUBLISHED = {
             "tile_height": _SIDE,
             "tile_width": _SIDE,
         }
-        for tower, before in _TOWERS.items()
+        for tower, before in TOWERS.items()
     ],
     "prompt": published.prompt(
         published.read("settings.image_token", default="<image>"),
@@ -202,7 +202,7 @@ def reference_processor(checkpoint: Checkpoint) -> Any:
         AutoTokenizer.from_pretrained(checkpoint.path),
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=_TOWERS[config.vision_config.model_type],
+        num_additional_image_tokens=TOWERS[config.vision_config.model_type],
         image_token=prompt_spec(checkpoint).image_token,
         chat_template=checkpoint.chat_template,
     )

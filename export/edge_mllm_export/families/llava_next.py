@@ -12,10 +12,7 @@ from edge_mllm.bundle import ImageSpec, VisionSpec
 from edge_mllm.tilers import Stitch
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
-from edge_mllm_export.families.llava import _CLIP_MEAN as CLIP_MEAN
-from edge_mllm_export.families.llava import _CLIP_STD as CLIP_STD
-from edge_mllm_export.families.llava import _TOWERS as TOWERS
-from edge_mllm_export.families.llava import decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, TOWERS, decoder_spec, prompt_spec, text_config
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
