@@ -86,6 +86,14 @@ def test_ctrl_c_in_every_stage(tiny_bundle, photo, expected, tmp_path, stage, wh
         assert document["images"][0]["source"] == ("disk" if whole else "tower")
 
 
+def test_ctrl_c_in_a_streamed_answer(tiny_bundle):
+    command = ("run", "-m", tiny_bundle, "--max-new-tokens", 4, "Hi")
+    whole = python("-m", "edge_mllm", *command)
+    ran = python("-c", WRAPPER, STAGES["decode"], "after", *command)
+    assert (ran.returncode, ran.stderr) == (130, "edge-mllm: interrupted\n")
+    assert ran.stdout and whole.stdout.startswith(ran.stdout.rstrip("\n"))
+
+
 def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
