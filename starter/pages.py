@@ -36,8 +36,14 @@ OUTLINES = {
         for x, y in ((0, 1), (1, 0), (0, -1), (-1, 0))
         for corner in ((x - 0.33 * y, y + 0.33 * x), (x + 0.33 * y, y - 0.33 * x), (0.33 * (x + y), 0.33 * (y - x)))
     ],
+    "arrow": [
+        (math.hypot(x, y), math.atan2(x, y))
+        for x, y in ((0, 1.1), (0.9, 0.1), (0.35, 0.1), (0.35, -1), (-0.35, -1), (-0.35, 0.1), (-0.9, 0.1))
+    ],
+    "bar": [(math.hypot(x, y), math.atan2(x, y)) for x, y in ((1.1, 0.35), (1.1, -0.35), (-1.1, -0.35), (-1.1, 0.35))],
 }  # (distance from the centre in radii, clockwise angle from above) of the corners
-SHAPES = ("circle", *OUTLINES)
+SHAPES = ("circle", "square", "triangle", "star", "cross")
+MORE_SHAPES = ("ring", "arrow", "bar")  # in training only, in every colour: what a colour is apart from its shape
 
 
 @dataclass(frozen=True)
@@ -234,15 +240,16 @@ def _glyphs_of(number: int, sheet: Sheet) -> list[Glyph]:
 
 
 def draw_mark(pen: ImageDraw.ImageDraw, mark: Mark) -> None:
-    """Draw a circle, square, triangle, star or cross."""
-    if mark.shape == "circle":
-        x, y, r = mark.x, mark.y, mark.radius
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=mark.fill)
+    """Draw one of `SHAPES` or `MORE_SHAPES`."""
+    x, y, r = mark.x, mark.y, mark.radius
+    if mark.shape in ("circle", "ring"):
+        box = (x - r, y - r, x + r, y + r)
+        if mark.shape == "ring":
+            pen.ellipse(box, outline=mark.fill, width=max(2, round(0.45 * r)))
+        else:
+            pen.ellipse(box, fill=mark.fill)
         return
-    corners = [
-        (mark.x + mark.radius * far * math.sin(turn), mark.y - mark.radius * far * math.cos(turn))
-        for far, turn in OUTLINES[mark.shape]
-    ]
+    corners = [(x + r * far * math.sin(turn), y - r * far * math.cos(turn)) for far, turn in OUTLINES[mark.shape]]
     pen.polygon(corners, fill=mark.fill)
 
 
