@@ -57,13 +57,19 @@ class Measured:
             width=case.image_width, height=case.image_height, text_tokens=text, answer_tokens=counts.completion_tokens
         )
 
+    @property
+    def prompt_weights(self) -> bool:
+        """Whether the prompt was computed with them."""
+        return self.run.engine == "onnx" and self.run.case.prompt_weights
+
     def told(self, profile: DeviceProfile | None) -> Cost:
         """What plan says of the recipes that ran."""
-        recipes = (self.run.model.parts[f"decoder_{self.run.engine}"], self.run.model.parts["vision"])
+        parts, engine = self.run.model.parts, self.run.engine
+        recipes = (parts[f"decoder_{engine}"], parts["prompt_onnx"] if self.prompt_weights else "", parts["vision"])
         for cost in costs(self.facts, self.ask, profile):
-            if cost.engine == self.run.engine and (cost.decoder.recipe, cost.tower.recipe) == recipes:
+            if cost.engine == engine and (cost.decoder.recipe, cost.decoder.prompt, cost.tower.recipe) == recipes:
                 return cost
-        raise ValueError(f"plan does not know {self.run.engine} {recipes} of {self.facts.name}")
+        raise ValueError(f"plan does not know {engine} {recipes} of {self.facts.name}")
 
     def observations(self) -> dict[str, Observation]:
         """Line of the profile -> what this run says about it."""
@@ -128,23 +134,28 @@ def _arguments() -> argparse.Namespace:
 
 
 def measure(wanted: str, given: argparse.Namespace, deadline: float) -> Iterator[Measured]:
-    """All engines and both picture sizes of one shape, or of a checkpoint directory; those measured before are read."""
+    """All engines and both picture sizes of one shape, or of a checkpoint directory; those measured before are read.
+
+    Engine onnx without and with prompt weights.
+    """
     from edge_mllm_export.source_facts import facts_of_source
 
     name, _, engine = wanted.partition(":")
     engines = (engine,) if engine else tuple(given.engines.split(","))
-    bundle = bundle_of(name, *given.bundles, engines=engines)
+    bundle = bundle_of(name, *given.bundles, engines=engines, prompt_weights="int8" if "onnx" in engines else None)
     facts = facts_of_source(source_of(name))
     plan = Plan(repeat=given.repeat, loads=0, second=False, peaks=False)
-    grid = Grid(
-        models=[str(bundle)],
-        engines=engines,
-        threads=(given.threads,),
-        image_sizes=SIZES,
-        answer_tokens=(ANSWER_TOKENS,),
-    )
-    for case in grid.cases():
-        yield Measured(facts, kept_run(case, plan, deadline))
+    for prompt_weights in (False, True):
+        grid = Grid(
+            models=[str(bundle)],
+            engines=[each for each in engines if each == "onnx" or not prompt_weights],
+            threads=(given.threads,),
+            image_sizes=SIZES,
+            answer_tokens=(ANSWER_TOKENS,),
+            prompt_weights=prompt_weights,
+        )
+        for case in grid.cases():
+            yield Measured(facts, kept_run(case, plan, deadline))
 
 
 def fit(measured: Sequence[Measured], machine: Machine, threads: int) -> DeviceProfile:
@@ -174,6 +185,7 @@ def compare(measured: Measured, profile: DeviceProfile) -> dict[str, Any]:
     row: dict[str, Any] = {
         "model": measured.facts.name,
         "engine": measured.run.engine,
+        "prompt_weights": measured.prompt_weights,
         "picture": f"{case.image_width}x{case.image_height}",
         "visual_tokens": measured.run.counts.visual_tokens,
         "prompt_tokens": measured.run.counts.prompt_tokens,
@@ -198,7 +210,8 @@ def _error(told: float | None, was: float) -> float:
 
 def _bytes(told: Cost, bundle: Path) -> dict[str, dict[str, int]]:
     """Bytes of weights, told and as they lie in the bundle's files."""
-    stored = stored_bytes(open_bundle(bundle, check_hashes=False), told.engine)
+    opened = open_bundle(bundle, check_hashes=False)
+    stored = stored_bytes(opened, told.engine, prompt_weights=bool(told.decoder.prompt))
     return {
         "decoder": {"told": told.decoder.weight_bytes, "stored": stored["decoder"]},
         "tower": {"told": told.tower.weight_bytes, "stored": stored["tower"]},

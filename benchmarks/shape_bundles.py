@@ -10,19 +10,22 @@ BUILD = ROOT / "build" / "plan"
 sys.path.append(str(ROOT / "benchmarks" / "peers"))
 
 
-def bundle_of(name: str, *folders: Path, engines: tuple[str, ...] = ("onnx", "gguf")) -> Path:
+def bundle_of(
+    name: str, *folders: Path, engines: tuple[str, ...] = ("onnx", "gguf"), prompt_weights: str | None = None
+) -> Path:
     """The bundle of a shape: one in the folders, else one in :data:`BUILD`, made again when the exporter changes.
 
     Args:
         name: After ``shape:``, or a checkpoint directory.
         folders: Looked into first, for NAME.edge and for NAME/model.edge; taken as they are.
         engines: Decoders of a new bundle.
+        prompt_weights: Of a new bundle.
     """
     from material import exporter
 
     from edge_mllm_export import ExportOptions, export_bundle
 
-    own = BUILD / f"{Path(name).name}.edge"
+    own = BUILD / f"{Path(name).name}{'' if prompt_weights is None else '-prompt'}.edge"
     for folder in folders:
         for place in (folder / own.name, folder / own.stem / "model.edge"):
             if (place / "bundle.json").is_file():
@@ -31,8 +34,13 @@ def bundle_of(name: str, *folders: Path, engines: tuple[str, ...] = ("onnx", "gg
     found, _, decoders = mark.read_text().rpartition("\n") if own.exists() and mark.exists() else ("", "", "")
     if found != exporter().strip() or not set(engines) <= set(decoders.split(",")):
         BUILD.mkdir(parents=True, exist_ok=True)
-        formats = engines[0] if len(engines) == 1 else "both"
-        options = ExportOptions(format=formats, verify=False, calibration=False, force=True)  # type: ignore[arg-type]
+        options = ExportOptions(
+            format=engines[0] if len(engines) == 1 else "both",  # type: ignore[arg-type]
+            verify=False,
+            calibration=False,
+            force=True,
+            prompt_weights=prompt_weights,
+        )
         export_bundle(source_of(name), own, options, print)
         mark.write_text(f"{exporter().strip()}\n{','.join(engines)}")
     return own

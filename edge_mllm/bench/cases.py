@@ -36,6 +36,7 @@ class Grid:
     mmproj: str | None = None
     """The tower of a GGUF file; then there is one model."""
     prompt_lookup: int = 0
+    prompt_weights: bool = True
 
     def cases(self) -> list[Case]:
         """The cases, models outermost.
@@ -63,6 +64,7 @@ class Grid:
                     answer_tokens=answer,
                     mmproj=self.mmproj,
                     prompt_lookup=self.prompt_lookup,
+                    prompt_weights=self.prompt_weights,
                     reduction=reduction if images else None,
                 )
                 _check(case)

@@ -44,6 +44,8 @@ class Case:
     """The tower that goes with a GGUF file."""
     prompt_lookup: int = 0
     """Most tokens guessed at a time, see :mod:`edge_mllm.prompt_lookup`; 0 is off."""
+    prompt_weights: bool = True
+    """Compute long prompts with the bundle's prompt weights, where it has them (engine onnx)."""
     reduction: str | None = None
     """Which visual tokens go on to the decoder; None: all."""
 

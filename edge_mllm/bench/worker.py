@@ -46,7 +46,11 @@ class Worker:
         before = resident()
         start = time.perf_counter()
         self._model = load(
-            self._case.model, engine=self._case.engine, threads=self._case.threads, mmproj=self._case.mmproj
+            self._case.model,
+            engine=self._case.engine,
+            threads=self._case.threads,
+            mmproj=self._case.mmproj,
+            prompt_weights=self._case.prompt_weights,
         )
         self._model.load_tower()
         seconds = time.perf_counter() - start

@@ -54,6 +54,9 @@ def bench(
     image_reduction: Reductions = None,
     mmproj: Annotated[str | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file.")] = None,
     prompt_lookup: Annotated[int, typer.Option(metavar="N", min=0, help="As for run --prompt-lookup.")] = 0,
+    prompt_weights: Annotated[
+        bool, typer.Option("--prompt-weights/--no-prompt-weights", help="As for run --no-prompt-weights.")
+    ] = True,
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them that do not count.")] = 1,
     loads: Annotated[int, typer.Option(min=1, help="Cold and warm loads per case.")] = 2,
@@ -85,6 +88,7 @@ def bench(
         prompt_tokens=_numbers("--prompt-tokens", prompt_tokens) or (16,),
         answer_tokens=_numbers("--answer-tokens", answer_tokens) or (64,),
         prompt_lookup=prompt_lookup,
+        prompt_weights=prompt_weights,
         reductions=[None if text == "none" else text for text in _items(image_reduction)] or (None,),
     )
     plan = Plan(warmup=warmup, repeat=repeat, loads=loads)

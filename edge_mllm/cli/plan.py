@@ -96,7 +96,6 @@ def _report(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost
         "question": dataclasses.asdict(ask),
         "pictures": [dataclasses.asdict(facts.picture(*size)) for size in _sizes(ask)],
         "costs": [dataclasses.asdict(cost) for cost in found],
-        "prompt_weights": dict(facts.prompt_weights),
         "notes": list(facts.notes),
     }
 
@@ -127,8 +126,8 @@ def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost])
     console.print(table)
     if len(shown) < len(found):
         console.print(f"* what export writes by itself; --json has all {len(found)} combinations")
-    for recipe, size in facts.prompt_weights.items():
-        console.print(f"--prompt-weights {recipe} adds {size / 1e6:.1f} MB to an onnx decoder")
+    if any(cost.decoder.prompt for cost in shown):
+        console.print("+NAME is a decoder written with --prompt-weights NAME")
     for note in facts.notes:
         console.print(note)
 
@@ -138,7 +137,7 @@ def _row(cost: Cost) -> tuple[str, ...]:
     default = " *" if cost.decoder.default and cost.tower.default else ""
     return (
         cost.engine + default,
-        cost.decoder.recipe,
+        cost.decoder.prefill,
         cost.tower.recipe,
         *(f"{size / 1e6:.1f}" for size in (cost.decoder.bytes, cost.tower.bytes, cost.disk_bytes, cost.memory_bytes)),
         _number(cost.ttft_s, "{:.2f}"),

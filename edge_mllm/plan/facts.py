@@ -64,8 +64,6 @@ class ModelFacts:
     shape: ModelShape | None = None
     """None where it is not known: times are not told then."""
     notes: tuple[str, ...] = field(default=())
-    prompt_weights: Mapping[str, int] = field(default_factory=dict)
-    """Recipe -> bytes that prompt weights would add to an ONNX decoder; for sources that are no bundle."""
 
     def picture(self, width: int, height: int) -> PicturePlan:
         """Tiles and visual tokens of a picture.

@@ -34,7 +34,7 @@ def stored_bytes(file: Path) -> int:
 
 
 def size_of(facts: ModelFacts, engine: str, recipe: str) -> int:
-    (found,) = (part.weight_bytes for part in facts.decoders[engine] if part.recipe == recipe)  # type: ignore[index]
+    (found,) = (part.weight_bytes for part in facts.decoders[engine] if part.prefill == recipe)  # type: ignore[index]
     return found
 
 

@@ -157,7 +157,12 @@ def test_bytes_are_those_that_plan_tells(made: Made) -> None:
         else:
             assert entries.get("location", DECODER_DATA) == DECODER_DATA
             assert tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.ByteSize() < 4096
-    assert facts_of_source(str(made.source)).prompt_weights == {"int8": stored}
+    told = facts_of_source(str(made.source)).decoders["onnx"]
+    plain, added = (
+        [each for each in told if each.recipe == "int4_b32" and each.prompt == name] for name in ("", "int8")
+    )
+    assert [each.weight_bytes for each in added] == [plain[0].weight_bytes + stored]
+    assert (added[0].prefill, added[0].default) == ("int4_b32+int8", False)
 
 
 @pytest.mark.parametrize("made", ["one axis"], indirect=True)

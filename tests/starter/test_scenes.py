@@ -80,7 +80,9 @@ def test_words_and_layouts_are_on_their_side() -> None:
 def test_counts_are_the_numbers_of_marks() -> None:
     for page in drawn("heap"):
         for question in page.questions:
-            shape = next(shape for shape in charmap.MARK_SHAPES if scenes.scene_questions.plural(shape) in question.text)
+            shape = next(
+                shape for shape in charmap.MARK_SHAPES if scenes.scene_questions.plural(shape) in question.text
+            )
             assert int(question.answer) == sum(mark.shape == shape for mark in page.marks)
             assert page.marks[question.mark].shape == shape
 
