@@ -112,8 +112,15 @@ def onnx_variants(material: Material, store: Store) -> dict[str, Entry]:
 
 ONNX_WAYS = {"none": "rtn", "k_quant": "kquant", "hqq": "hqq", "ours": "ours", "ours, cache q8": "ours_kv_q8"}
 """Name in the result -> how the decoder is made."""
-TOWERS = (("fp32", False), ("int8", False), ("int8", True), ("int4", False), ("int4", True))
-"""Recipe, and whether samples decide."""
+TOWERS = (
+    ("fp32", False),
+    ("int8", False),
+    ("int8", True),
+    ("int8_static", True),
+    ("int4", False),
+    ("int4", True),
+)
+"""Recipe, and whether samples decide; a static one takes its steps from them."""
 
 
 def towers(material: Material, store: Store) -> dict[str, Entry]:
@@ -135,6 +142,7 @@ BUNDLES = (
     ("float32", "fp32", False, "gguf", "f32", "none"),
     ("int8 tower, plain", "int8", False, "gguf", "f32", "none"),
     ("int8 tower", "int8", True, "gguf", "f32", "none"),
+    ("int8_static tower", "int8_static", True, "gguf", "f32", "none"),
     ("int4 tower", "int4", True, "gguf", "f32", "none"),
     ("gguf default without calibration", "int8", False, "gguf", "q4_0", "none"),
     ("gguf default", "int8", True, "gguf", "q4_0", "ours"),

@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy.json")
     options = parser.parse_args()
     asked = [*evaluate.questions(options.pages), *evaluate.scene_questions(options.scenes)]
+    asked += evaluate.known_pairs(options.scenes)
     model, processor = evaluate.load(options.checkpoint, torch.bfloat16)
     right: dict[tuple[str, str], np.ndarray] = {}
     for view in VIEWS:
@@ -66,7 +67,8 @@ def matches(asked: Asked, said: list[str]) -> np.ndarray:
 
 
 def summary(asked: Asked, right: dict[tuple[str, str], np.ndarray]) -> dict[str, Any]:
-    """The result file's content."""
+    """The result file's content; known pairs have their rows and count for nothing else."""
+    counted = np.array([not entry[3].endswith(evaluate.KNOWN) for entry in asked])
     by_skill: dict[str, list[int]] = defaultdict(list)
     for number, entry in enumerate(asked):
         by_skill[entry[3]].append(number)
@@ -75,15 +77,17 @@ def summary(asked: Asked, right: dict[tuple[str, str], np.ndarray]) -> dict[str,
     }
     runs = []
     for (name, view), found in right.items():
-        accuracy = {skill: chosen(found) for skill, chosen in pick.items()} | {"overall": round(float(found.mean()), 4)}
+        accuracy = {skill: chosen(found) for skill, chosen in pick.items()} | {
+            "overall": round(float(found[counted].mean()), 4)
+        }
         run: dict[str, Any] = {"name": name, "view": view, "accuracy": accuracy}
         if name != "checkpoint bf16":
-            run["difference_to_checkpoint"] = difference(found, right["checkpoint bf16", view])
+            run["difference_to_checkpoint"] = difference(found[counted], right["checkpoint bf16", view][counted])
         runs.append(run)
     return {
         "first_seed": evaluate.FIRST_SEED,
         "first_scene": evaluate.FIRST_SCENE,
-        "questions": len(asked),
+        "questions": int(counted.sum()),
         "questions_per_skill": {skill: len(rows) for skill, rows in by_skill.items()},
         "skills": list(by_skill),
         "runs": runs,
