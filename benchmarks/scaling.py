@@ -26,6 +26,7 @@ from edge_mllm.bench.cases import Grid
 from edge_mllm.bench.fingerprint import fingerprint
 from edge_mllm.bench.measure import Plan
 from edge_mllm.bench.result import Run
+from edge_mllm.bundle_files import DECODER_PARTS, open_bundle
 
 RESULTS = ROOT / "benchmarks" / "results"
 SMALL = "smolvlm-256m"
@@ -46,8 +47,10 @@ class Sweep:
 
 
 def _megabytes(run: Run) -> float:
-    """Bytes on disk of the model, in MB."""
-    return run.model.bytes_on_disk / 1e6
+    """Bytes on disk of tower and decoder, in MB: a bundle may hold another decoder and prompt weights too."""
+    spec = open_bundle(Path(run.case.model), check_hashes=False).spec
+    decoder = [name for name in DECODER_PARTS[run.engine] if not name.startswith("prompt")]
+    return sum(part.bytes for name, part in spec.parts.items() if name in (*decoder, "vision", "vision_data")) / 1e6
 
 
 SWEEPS = {
@@ -76,7 +79,7 @@ SWEEPS = {
         {"images": (0,), "prompt_tokens": (64, 512, 2048, 4096, 8000), "answer_tokens": (16,)},
         repeat=2,
     ),
-    "model_size": Sweep("MB on disk", _megabytes, {"answer_tokens": (32,)}, SHAPES),
+    "model_size": Sweep("MB of tower and decoder", _megabytes, {"answer_tokens": (32,)}, SHAPES),
 }
 
 
@@ -130,7 +133,7 @@ def _wanted(sweep: Sweep, given: argparse.Namespace) -> tuple[str, ...]:
 def measure(sweep: Sweep, given: argparse.Namespace, bundles: Mapping[str, Path], deadline: float) -> dict[str, Any]:
     """Every point of a grid, in the order of its axis."""
     models = [str(bundles[shape]) for shape in _wanted(sweep, given)]
-    grid = Grid(models=models, engines=(given.engine,), threads=(given.threads,), **sweep.grid)
+    grid = Grid(models=models, engines=(given.engine,), threads=(given.threads,), prompt_weights=False, **sweep.grid)
     plan = Plan(warmup=sweep.warmup, repeat=sweep.repeat, loads=0, second=False, peaks=False)
     points = [_point(sweep, kept_run(case, plan, deadline)) for case in grid.cases()]
     repeated = {"warmup": sweep.warmup, "repeat": sweep.repeat}
