@@ -27,7 +27,7 @@ def bundle_of(
 
     own = BUILD / f"{Path(name).name}{'' if prompt_weights is None else '-prompt'}.edge"
     for folder in folders:
-        for place in (folder / own.name, folder / own.stem / "model.edge"):
+        for place in (folder / f"{Path(name).name}.edge", folder / Path(name).name / "model.edge"):
             if (place / "bundle.json").is_file():
                 return place
     mark = own.with_suffix(".mark")
