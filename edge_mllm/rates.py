@@ -82,7 +82,7 @@ def kept_rates(
         path: The bundle.
         spec: Of the bundle; None for other layouts, which have no kept rates.
         engines: Of decoder and tower, which must be those of the measurement.
-        settings: Threads and chunk must be those of the measurement.
+        settings: Threads, chunk and cache must be those of the measurement.
         prompt: Tokens of the prompt that a profile's rate is told for.
     """
     from edge_mllm.tune.kept import find
@@ -90,7 +90,7 @@ def kept_rates(
     if spec is None or spec.vision.patches is not None or not (path / "bundle.json").is_file():
         return None
     tuned = find(path)
-    used = (*engines, settings.threads, settings.chunk)
+    used = (*engines, settings.threads, settings.chunk, settings.kv_type)
     if tuned is not None and tuned.measured == used and tuned.tile_s and tuned.token_s:
         return Rates(source=TUNE, tile_s=tuned.tile_s, token_s=tuned.token_s)
     return _profile_rates(spec, engines[0], settings, prompt)

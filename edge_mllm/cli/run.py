@@ -56,8 +56,9 @@ def _tuned(loading: options.ModelOptions) -> dict[str, Any]:
     if found is None:
         return {}
     chosen = found.options()
-    if loading.vision_engine is not None:
-        chosen.pop("vision_engine", None)
+    typed = {"vision_engine": loading.vision_engine, "kv_type": loading.kv_type}
+    for name in [name for name, value in typed.items() if value is not None]:
+        chosen.pop(name, None)
     _log.info("settings of edge-mllm tune: %s", chosen)
     return chosen
 

@@ -74,6 +74,7 @@ def _tuned(path: Path, found: Found) -> Tuned:
         tile_batch=best.tile_batch,
         vision_engine=best.tower,
         precision=best.variant.precision,
+        kv_type=best.variant.kv_type,
         seconds=found.best.seconds,
         default_seconds=found.default.seconds,
         tile_s=found.best.tile_s,

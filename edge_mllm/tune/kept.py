@@ -51,11 +51,13 @@ class Tuned:
     """Of prefill for one token."""
     vision_engine: str = "ort"
     """The library that ran the tower."""
+    kv_type: str | None = None
+    """Precision of the decoder's cache; None is the engine's own."""
 
     @property
-    def measured(self) -> tuple[str, str, int, int]:
-        """What its rates hold for: decoder, tower library, threads, chunk."""
-        return self.engine, self.vision_engine, self.threads, self.chunk
+    def measured(self) -> tuple[str, str, int, int, str | None]:
+        """What its rates hold for: decoder, tower library, threads, chunk, cache."""
+        return self.engine, self.vision_engine, self.threads, self.chunk, self.kv_type
 
     def options(self) -> dict[str, Any]:
         """As :func:`edge_mllm.load` takes them."""
@@ -64,6 +66,7 @@ class Tuned:
             "threads": self.threads,
             "chunk": self.chunk,
             "tile_batch": self.tile_batch,
+            "kv_type": self.kv_type,
             "vision_engine": None if self.vision_engine == "ort" else self.vision_engine,
             "precision": None if self.precision is None else f"decoder_model_merged={self.precision}",
         }

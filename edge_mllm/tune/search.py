@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge_mllm.bundle import Engine
+from edge_mllm.decoders.settings import KVType
 from edge_mllm.errors import EdgeMLLMError
 from edge_mllm.tower_session import TowerEngine
 
@@ -42,9 +43,11 @@ class Variant:
     engine: Engine
     precision: str | None = None
     """Of the decoder of a published directory that has several; None where there is no choice."""
+    kv_type: KVType | None = None
+    """Precision of its cache; None is the engine's own."""
 
     def __str__(self) -> str:
-        return self.engine if self.precision is None else f"{self.engine} {self.precision}"
+        return " ".join(filter(None, (self.engine, self.precision, self.kv_type and f"cache {self.kv_type}")))
 
 
 @dataclass(frozen=True, kw_only=True)

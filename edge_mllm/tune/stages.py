@@ -75,7 +75,8 @@ class ModelStages:
         Raises:
             EngineError: The engine does not run this decoder.
         """
-        decoder = self._open(variant, DecoderSettings(threads=threads, chunk=chunk)).decoder
+        settings = DecoderSettings(threads=threads, chunk=chunk, kv_type=variant.kv_type)
+        decoder = self._open(variant, settings).decoder
         try:
             decoder.reserve(len(self._ids) + _STEPS)
             steps: list[float] = []
@@ -140,6 +141,8 @@ def _usable(bundle: OpenBundle) -> Iterator[Variant]:
         except (ExtraMissingError, EngineError):
             continue
         yield Variant(engine)
+        if engine == "gguf":  # without flash attention then: prefill is slower, decoding after a long prompt faster
+            yield Variant(engine, kv_type="f32")
 
 
 def starting_workload(path: Path) -> Workload:

@@ -30,10 +30,14 @@ def test_run_uses_what_tune_kept_and_says_so(
     assert kept["seconds"] <= kept["default_seconds"]
     assert {trial["settings"]["variant"]["engine"] for trial in report["trials"]} == {"onnx", "gguf"}
     kept_file = Path(report["file"])
-    kept_file.write_text(kept_file.read_text().replace(f'"engine": "{kept["engine"]}"', '"engine": "gguf"'))
+    assert {trial["settings"]["variant"]["kv_type"] for trial in report["trials"]} == {None, "f32"}
+    kept_file.write_text(json.dumps(kept | {"engine": "gguf", "kv_type": "f32"}))
     after = json.loads(RUNNER.invoke(app, ask).stdout)
     assert after["engine"] == "gguf"
-    assert after["tuned"] == {"engine": "gguf"} | {name: kept[name] for name in ("threads", "chunk", "tile_batch")}
+    expected = {"engine": "gguf", "kv_type": "f32"} | {name: kept[name] for name in ("threads", "chunk", "tile_batch")}
+    assert after["tuned"] == expected
+    typed = json.loads(RUNNER.invoke(app, [*ask, "--kv-type", "f16"]).stdout)["tuned"]
+    assert typed == {name: value for name, value in expected.items() if name != "kv_type"}
     kept_file.write_text(kept_file.read_text().replace('"vision_engine": "ort"', '"vision_engine": "openvino"'))
     chosen = json.loads(RUNNER.invoke(app, [*ask, "--vision-engine", "ort"]).stdout)["tuned"]
     assert chosen == after["tuned"]  # what is typed goes before what was kept
@@ -52,7 +56,7 @@ def test_a_published_directory_is_searched_for_its_precisions(
     done = RUNNER.invoke(app, ["tune", "-m", str(directory), "--json", "--seconds", "20"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert report["default"]["settings"]["variant"] == {"engine": "onnx", "precision": "q4"}
+    assert report["default"]["settings"]["variant"] == {"engine": "onnx", "precision": "q4", "kv_type": None}
     assert {trial["settings"]["variant"]["precision"] for trial in report["trials"]} == {"q4", "fp32"}
     assert [line.split(":")[0] for line in report["refused"]] == ["onnx bnb4"]
     kept = Path(report["file"])

@@ -16,6 +16,7 @@ from edge_mllm.rates import kept_rates
 from edge_mllm.tower_session import TowerEngine, usable_engines
 from edge_mllm.tune.kept import Tuned, applicable, bundle_hash, find, keep
 from edge_mllm.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
+from edge_mllm.tune.stages import usable_variants
 
 WORK = Workload(tiles=10, prompt_tokens=1000, answer_tokens=100)
 ONNX, GGUF = Variant("onnx"), Variant("gguf")
@@ -159,6 +160,15 @@ def test_the_tower_library_is_kept_and_its_rates_are_for_it_alone(
     with_it = kept_rates(tiny_bundle, spec, ("gguf", "openvino"), settings, 100)
     assert with_it is not None and with_it.tile_s == 0.1
     assert kept_rates(tiny_bundle, spec, ("gguf", "ort"), settings, 100) is None
+    other_cache = dataclasses.replace(settings, kv_type="f32")
+    assert kept_rates(tiny_bundle, spec, ("gguf", "openvino"), other_cache, 100) is None
+    keep(dataclasses.replace(kept, kv_type="f32"))
+    assert kept_rates(tiny_bundle, spec, ("gguf", "openvino"), other_cache, 100) == with_it
+
+
+def test_llama_cpp_is_searched_with_either_cache(tiny_bundle: Path) -> None:
+    assert usable_variants(tiny_bundle) == [ONNX, GGUF, Variant("gguf", kv_type="f32")]
+    assert str(Variant("gguf", kv_type="f32")) == "gguf cache f32"
 
 
 def test_thread_counts_stay_within_the_cores() -> None:

@@ -1,0 +1,106 @@
+"""What llama.cpp's cache costs: prefill and decoding speed by its precision, with and without flash attention.
+
+    python benchmarks/cache_type.py --bundle build/peers/smolvlm-500m/model.edge
+
+Ways take turns; medians go to benchmarks/results/cache_type.json. Decoding is timed right after a prompt of each
+length. A cache in single precision is used without flash attention, as ``--kv-type f32`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_mllm.bench.fingerprint import fingerprint, model_files
+from edge_mllm.bundle_files import open_bundle
+from edge_mllm.decoders.llama import LlamaDecoder
+from edge_mllm.decoders.protocol import Tokens
+from edge_mllm.decoders.settings import DecoderSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+WAYS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "f16, no flash attention": {"flash_attention": False},
+    "f32": {"kv_type": "f32"},
+    "f32, 256 tokens at once": {"kv_type": "f32", "chunk": 256},
+    "q8_0": {"kv_type": "q8_0", "flash_attention": True},
+}
+STEPS = 24
+
+
+def main() -> None:
+    """Measure in turns, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lengths", type=int, nargs="*", default=[150, 900])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "cache_type.json")
+    given = parser.parse_args()
+    bundle = open_bundle(given.bundle, check_hashes=False)
+    decoders = {
+        name: LlamaDecoder(
+            bundle.file("decoder_gguf"), bundle.spec.decoder, DecoderSettings(threads=given.threads, **way)
+        )
+        for name, way in WAYS.items()
+    }
+    found = {str(length): measure(decoders, length, given.repeat) for length in given.lengths}
+    result = {
+        "schema": "edge-mllm-cache-type/1",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": bundle.spec.source.id,
+        "bundle_sha256": model_files(given.bundle).sha256,
+        "threads": given.threads,
+        "repeat": given.repeat,
+        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
+        "prompt_tokens": found,
+    }
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    for length, ways in found.items():
+        for name, numbers in ways.items():
+            print(f"{length} {name}: {numbers['prefill_tps']:.0f} and {numbers['decode_tps']:.1f} tokens/s")
+
+
+def measure(decoders: dict[str, LlamaDecoder], length: int, repeat: int) -> dict[str, dict[str, Any]]:
+    """One warm-up, then every way ``repeat`` times in turns; ratios are to the first."""
+    series: dict[str, list[tuple[float, float]]] = {name: [] for name in decoders}
+    for number in range(repeat + 1):
+        for name in list(decoders)[:: 1 if number % 2 else -1]:
+            speeds = _once(decoders[name], length)
+            if number:
+                series[name].append(speeds)
+    table: dict[str, dict[str, Any]] = {}
+    for name, speeds_of in series.items():
+        prefill, decode = (statistics.median(values) for values in zip(*speeds_of, strict=True))
+        table[name] = {"prefill_tps": prefill, "decode_tps": decode, "samples": speeds_of}
+    first = next(iter(table.values()))
+    for numbers in table.values():
+        numbers |= {f"{key}_ratio": numbers[key] / first[key] for key in ("prefill_tps", "decode_tps")}
+    return table
+
+
+def _once(decoder: LlamaDecoder, length: int) -> tuple[float, float]:
+    """Tokens per second of prefill and of decoding."""
+    decoder.truncate(0)
+    decoder.reserve(length + STEPS + 1)
+    ids = np.arange(length) % decoder.n_vocab
+    start = time.perf_counter()
+    decoder.prefill([Tokens(ids)])
+    prefill = time.perf_counter() - start
+    decoder.step(0)
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        decoder.step(0)
+    return length / prefill, STEPS / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
