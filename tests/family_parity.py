@@ -15,7 +15,7 @@ from image_settings import chat, picture, sizes
 from edge_mllm.chat_template import ChatTemplate
 from edge_mllm.prompt import build_prompt
 from edge_mllm.tile_plan import plan_tiles
-from edge_mllm.tilers import Tiler
+from edge_mllm.tilers import NativeResolution, Tiler
 from edge_mllm.tiling import Preprocessed, cut_tiles
 from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
@@ -107,17 +107,36 @@ def check_goldens(pair: Pair, tiler: Tiler) -> list[dict[str, Any]]:
 
     Every row is what ``tiler``, of the published checkpoint, plans with the pair's tokens a tile; one is made again.
     """
-    golden = Path(__file__).parent / "golden" / f"{pair.family.name}.json"
-    rows = json.loads(golden.read_text(encoding="utf-8"))["results"][0]["rows"]
-    assert [(row["width"], row["height"]) for row in rows] == GOLDEN_SIZES
+    rows = _golden_rows(pair, GOLDEN_SIZES)
     for row in rows:
         plan = plan_tiles(row["width"], row["height"], tiler)
         assert ([plan.rows, plan.cols], plan.count) == (row["grid"], row["tiles"])
         assert plan.tokens(pair.spec.vision.tokens_per_tile) == row["tokens"]
-        assert row["pixels_equal"] and row["ids_equal"]
+    return rows
+
+
+def _golden_rows(pair: Pair, sizes: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    golden = Path(__file__).parent / "golden" / f"{pair.family.name}.json"
+    rows: list[dict[str, Any]] = json.loads(golden.read_text(encoding="utf-8"))["results"][0]["rows"]
+    assert [(row["width"], row["height"]) for row in rows] == sizes
+    assert all(row["pixels_equal"] and row["ids_equal"] for row in rows)
     small = next(row for row in rows if (row["width"], row["height"]) == (380, 76))
     assert pair.row((380, 76)) == small
     return rows
+
+
+def check_native_sizes(pair: Pair) -> None:
+    """Twenty-four sizes of a family that takes any, equal to the reference."""
+    for size in [(1, 1), (640, 480), *seeded_sizes(22, longest=1200)]:
+        row = pair.row(size)
+        assert row["pixels_equal"] and row["ids_equal"], row
+
+
+def check_native_goldens(pair: Pair, tiler: NativeResolution) -> None:
+    """:func:`check_goldens` for a family that takes any size up to a ratio of sides, in blocks of four patches."""
+    possible = [size for size in GOLDEN_SIZES if max(size) <= 200 * min(size)]
+    for row in _golden_rows(pair, possible):
+        assert plan_tiles(row["width"], row["height"], tiler).tokens(1) == row["tokens"] == row["tiles"] // 4
 
 
 def compare_pictures(pair: Pair, count: int, question: str) -> Comparison:

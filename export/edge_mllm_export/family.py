@@ -36,6 +36,35 @@ class MmprojSpec:
     """Checkpoint tensors that libmtmd takes in F16 alone, whatever the precision asked for."""
 
 
+_SIGLIP_LAYER = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_out",
+    "layer_norm1": "ln1",
+    "layer_norm2": "ln2",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+}
+
+
+def siglip_tensors(tower: str) -> dict[str, str]:
+    """Names of a SigLIP's tensors for :attr:`MmprojSpec.tensors`; ``tower`` is their prefix in the checkpoint."""
+    whole = {
+        "embeddings.patch_embedding.weight": "patch_embd.weight",
+        "embeddings.patch_embedding.bias": "patch_embd.bias",
+        "embeddings.position_embedding.weight": "position_embd.weight",
+        "post_layernorm.weight": "post_ln.weight",
+        "post_layernorm.bias": "post_ln.bias",
+    }
+    layers = {
+        f"encoder.layers.{{i}}.{source}.{kind}": f"blk.{{i}}.{target}.{kind}"
+        for kind in ("weight", "bias")
+        for source, target in _SIGLIP_LAYER.items()
+    }
+    return {tower + source: f"v.{target}" for source, target in (whole | layers).items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """One family. Functions read the checkpoint's own configuration files; torch is imported inside them only."""

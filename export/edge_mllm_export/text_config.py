@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edge_mllm.bundle import DecoderSpec
     from edge_mllm_export.checkpoint import Checkpoint
@@ -62,6 +62,22 @@ def plain_decoder_spec(text_config: Any) -> DecoderSpec:
         context_length=text_config.max_position_embeddings,
         head_dim=getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads,
     )
+
+
+def text_config(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] | None = None) -> dict[str, Any]:
+    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        config: Reads its configuration; None is :func:`resolved_config`.
+    """
+    whole = (config or resolved_config)(checkpoint)
+    return causal_lm_config(whole.text_config, tied=bool(whole.tie_word_embeddings))
+
+
+def decoder_spec(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] | None = None) -> DecoderSpec:
+    """Dimensions of a language model with sequential positions and causal attention; see :func:`text_config`."""
+    return plain_decoder_spec((config or resolved_config)(checkpoint).text_config)
 
 
 def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:

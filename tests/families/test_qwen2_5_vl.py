@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
-from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
+from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
 
 import edge_mllm
@@ -17,7 +17,6 @@ from edge_mllm.bundle import PatchInput
 from edge_mllm.bundle_files import open_bundle
 from edge_mllm.errors import BundleError, EdgeMLLMError, PartMismatchError
 from edge_mllm.patches import patch_windows
-from edge_mllm.tile_plan import plan_tiles
 from edge_mllm.tilers import NativeResolution
 from edge_mllm.vision import VisionTower
 from edge_mllm_export import ExportOptions, export_bundle
@@ -25,7 +24,6 @@ from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families import find_family
 from edge_mllm_export.probes import draw_picture
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "qwen2_5_vl.json"
 PUBLISHED = NativeResolution(unit=28, min_pixels=3136, max_pixels=12_845_056)
 GRIDS = [(1, 1), (2, 3), (4, 4), (5, 4), (4, 9), (9, 7), (1, 13), (13, 1), (8, 8), (3, 17)]
 """Rows and columns of visual tokens: one window, whole windows, and windows cut off at either edge or both."""
@@ -58,22 +56,11 @@ def test_windows_are_the_references(grid: tuple[int, int], window: int) -> None:
 
 
 def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
-    for size in [(1, 1), (640, 480), *seeded_sizes(22, longest=1200)]:
-        row = pair.row(size)
-        assert row["pixels_equal"] and row["ids_equal"], row
+    check_native_sizes(pair)
 
 
 def test_goldens(pair: Pair) -> None:
-    """From the reference; the phone's runtime reads them too."""
-    (document,) = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"]
-    possible = [size for size in GOLDEN_SIZES if max(size) <= 200 * min(size)]
-    assert [(row["width"], row["height"]) for row in document["rows"]] == possible
-    for row in document["rows"]:
-        plan = plan_tiles(row["width"], row["height"], PUBLISHED)
-        assert plan.tokens(1) == row["tokens"] == row["tiles"] // 4
-        assert row["pixels_equal"] and row["ids_equal"]
-    small = next(row for row in document["rows"] if (row["width"], row["height"]) == (380, 76))
-    assert pair.row((380, 76)) == small
+    check_native_goldens(pair, PUBLISHED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

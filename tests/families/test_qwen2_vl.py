@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
-from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
+from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures
 from image_settings import picture
 from tiny_qwen2_vl import make_tiny_qwen2_vl
 
@@ -24,7 +24,6 @@ from edge_mllm_export.checkpoint import open_checkpoint
 from edge_mllm_export.families import find_family
 from edge_mllm_export.probes import draw_picture
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "qwen2_vl.json"
 PUBLISHED = NativeResolution(unit=28, min_pixels=3136, max_pixels=12_845_056)
 CLASS_DEFAULT = NativeResolution(unit=28, min_pixels=3136, max_pixels=28 * 28 * 1280)
 SIZES = {
@@ -100,22 +99,11 @@ def test_low_detail_is_a_few_tokens() -> None:
 
 
 def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
-    for size in [(1, 1), (640, 480), *seeded_sizes(22, longest=1200)]:
-        row = pair.row(size)
-        assert row["pixels_equal"] and row["ids_equal"], row
+    check_native_sizes(pair)
 
 
 def test_goldens(pair: Pair) -> None:
-    """From the reference; the phone's runtime reads them too."""
-    (document,) = json.loads(GOLDEN.read_text(encoding="utf-8"))["results"]
-    possible = [size for size in GOLDEN_SIZES if max(size) <= 200 * min(size)]
-    assert [(row["width"], row["height"]) for row in document["rows"]] == possible
-    for row in document["rows"]:
-        plan = plan_tiles(row["width"], row["height"], PUBLISHED)
-        assert plan.tokens(1) == row["tokens"] == row["tiles"] // 4
-        assert row["pixels_equal"] and row["ids_equal"]
-    small = next(row for row in document["rows"] if (row["width"], row["height"]) == (380, 76))
-    assert pair.row((380, 76)) == small
+    check_native_goldens(pair, PUBLISHED)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

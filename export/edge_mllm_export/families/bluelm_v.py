@@ -7,6 +7,7 @@ pictures are centred on black, nothing stands between the tiles' tokens, and the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import ImageSpec, VisionSpec
@@ -17,10 +18,9 @@ from edge_mllm_export.families.llava import prompt_spec
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
-    from edge_mllm.bundle import DecoderSpec
     from edge_mllm_export.checkpoint import Checkpoint
 
 ALPHA = 0.1
@@ -70,17 +70,6 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     return VisionSpec(tokens_per_tile=tokens_per_tile(config), tile_height=tile, tile_width=tile)
 
 
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
-    config = _config(checkpoint)
-    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
-
-
-def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
-    """Dimensions of the language model."""
-    return plain_decoder_spec(_config(checkpoint).text_config)
-
-
 def _projector() -> Any:
     from edge_mllm_export.families.bluelm_v_model import BlueLMVProjector
 
@@ -115,8 +104,8 @@ FAMILY = Family(
     image=image_spec,
     vision=vision_spec,
     prompt=prompt_spec,
-    decoder=decoder_spec,
-    text_config=text_config,
+    decoder=partial(decoder_spec, config=_config),
+    text_config=partial(text_config, config=_config),
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,

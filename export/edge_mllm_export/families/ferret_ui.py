@@ -13,6 +13,7 @@ adds features of a region's mask to them is not done here.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle import ImageSpec, VisionSpec
@@ -23,7 +24,7 @@ from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, prompt_spec
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import plain_decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     from edge_mllm.bundle import DecoderSpec
@@ -63,12 +64,6 @@ def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
     """Tile side and visual tokens per tile."""
     tile = anyres.square(_processor(checkpoint).get("size"), "size")
     return anyres.vision_spec(_config(checkpoint), tile)
-
-
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
-    config = _config(checkpoint)
-    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
 
 
 def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
@@ -114,7 +109,7 @@ FAMILY = Family(
     vision=vision_spec,
     prompt=prompt_spec,
     decoder=decoder_spec,
-    text_config=text_config,
+    text_config=partial(text_config, config=_config),
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,

@@ -14,9 +14,9 @@ from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, Vis
 from edge_mllm.tilers import PanAndScan, SingleTile
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family, MmprojSpec
+from edge_mllm_export.family import Family, MmprojSpec, siglip_tensors
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import plain_decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -111,12 +111,6 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
     )
 
 
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM."""
-    config = resolved_config(checkpoint)
-    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
-
-
 def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     """Dimensions of the language model; pictures attend in both directions, text embeddings are scaled."""
     config = resolved_config(checkpoint)
@@ -166,36 +160,14 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
 
 _USUAL_POOLING = 4
 """Side of a pooled square of patches that libmtmd takes where the file says nothing."""
-_VISION, _LAYER, _BLOCK = "model.vision_tower.", "model.vision_tower.encoder.layers.{i}.", "v.blk.{i}."
 _NORM, _PROJECTION = (
     f"model.multi_modal_projector.{name}" for name in ("mm_soft_emb_norm.weight", "mm_input_projection_weight")
 )
 MMPROJ = MmprojSpec(
     projector_type="gemma3",
     keys=mmproj_keys,
-    tensors={
-        _VISION + "embeddings.patch_embedding.weight": "v.patch_embd.weight",
-        _VISION + "embeddings.patch_embedding.bias": "v.patch_embd.bias",
-        _VISION + "embeddings.position_embedding.weight": "v.position_embd.weight",
-        _VISION + "post_layernorm.weight": "v.post_ln.weight",
-        _VISION + "post_layernorm.bias": "v.post_ln.bias",
-        _NORM: "mm.soft_emb_norm.weight",
-        _PROJECTION: "mm.input_projection.weight",
-        **{
-            f"{_LAYER}{source}.{kind}": f"{_BLOCK}{target}.{kind}"
-            for kind in ("weight", "bias")
-            for source, target in {
-                "self_attn.q_proj": "attn_q",
-                "self_attn.k_proj": "attn_k",
-                "self_attn.v_proj": "attn_v",
-                "self_attn.out_proj": "attn_out",
-                "layer_norm1": "ln1",
-                "layer_norm2": "ln2",
-                "mlp.fc1": "ffn_up",
-                "mlp.fc2": "ffn_down",
-            }.items()
-        },
-    },
+    tensors=siglip_tensors("model.vision_tower.")
+    | {_NORM: "mm.soft_emb_norm.weight", _PROJECTION: "mm.input_projection.weight"},
     added={_NORM: 1.0},
     halved=(_PROJECTION,),
 )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
+from edge_mllm.bundle import ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import LongestEdgeGrid
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.family import Family, MmprojSpec
+from edge_mllm_export.family import Family, MmprojSpec, siglip_tensors
 from edge_mllm_export.processor_fields import affine, resample_name, special_tokens, stop_tokens
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -93,18 +93,6 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
     )
 
 
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
-    return causal_lm_config(
-        resolved_config(checkpoint).text_config, tied=bool(resolved_config(checkpoint).tie_word_embeddings)
-    )
-
-
-def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
-    """Dimensions of the language model."""
-    return plain_decoder_spec(resolved_config(checkpoint).text_config)
-
-
 def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Every tensor of tower and connector."""
     from edge_mllm_export.families import idefics3_tower
@@ -141,32 +129,11 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-_VISION, _LAYER, _BLOCK = "model.vision_model.", "model.vision_model.encoder.layers.{i}.", "v.blk.{i}."
 MMPROJ = MmprojSpec(
     projector_type="idefics3",
     keys=mmproj_keys,
-    tensors={
-        _VISION + "embeddings.patch_embedding.weight": "v.patch_embd.weight",
-        _VISION + "embeddings.patch_embedding.bias": "v.patch_embd.bias",
-        _VISION + "embeddings.position_embedding.weight": "v.position_embd.weight",
-        _VISION + "post_layernorm.weight": "v.post_ln.weight",
-        _VISION + "post_layernorm.bias": "v.post_ln.bias",
-        "model.connector.modality_projection.proj.weight": "mm.model.fc.weight",
-        **{
-            f"{_LAYER}{source}.{kind}": f"{_BLOCK}{target}.{kind}"
-            for kind in ("weight", "bias")
-            for source, target in {
-                "self_attn.q_proj": "attn_q",
-                "self_attn.k_proj": "attn_k",
-                "self_attn.v_proj": "attn_v",
-                "self_attn.out_proj": "attn_out",
-                "layer_norm1": "ln1",
-                "layer_norm2": "ln2",
-                "mlp.fc1": "ffn_up",
-                "mlp.fc2": "ffn_down",
-            }.items()
-        },
-    },
+    tensors=siglip_tensors("model.vision_model.")
+    | {"model.connector.modality_projection.proj.weight": "mm.model.fc.weight"},
 )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
+from edge_mllm.bundle import ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import AspectGrid
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family, MmprojSpec
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -123,18 +123,6 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
 
 def _tagged(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.processor_settings.get("tile_tags", False))
-
-
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
-    return causal_lm_config(
-        resolved_config(checkpoint).text_config, tied=bool(resolved_config(checkpoint).tie_word_embeddings)
-    )
-
-
-def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
-    """Dimensions of the language model."""
-    return plain_decoder_spec(resolved_config(checkpoint).text_config)
 
 
 def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle import DecoderSpec, ImageSpec, PromptSpec, TileLayout, VisionSpec
+from edge_mllm.bundle import ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.tilers import SingleTile
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
@@ -118,18 +118,6 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
     )
 
 
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied."""
-    return causal_lm_config(
-        resolved_config(checkpoint).text_config, tied=bool(resolved_config(checkpoint).tie_word_embeddings)
-    )
-
-
-def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
-    """Dimensions of the language model."""
-    return plain_decoder_spec(resolved_config(checkpoint).text_config)
-
-
 def _projector() -> Any:
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
@@ -194,10 +182,17 @@ PUBLISHED = {
 
 def reference_processor(checkpoint: Checkpoint) -> Any:
     """The processor of transformers itself on its PIL image backend."""
-    from transformers import AutoImageProcessor, AutoTokenizer, LlavaProcessor
+    from transformers import LlavaProcessor
+
+    return make_processor(checkpoint, LlavaProcessor)
+
+
+def make_processor(checkpoint: Checkpoint, kind: Any) -> Any:
+    """A processor of transformers that is made as ``LlavaProcessor`` is."""
+    from transformers import AutoImageProcessor, AutoTokenizer
 
     config = resolved_config(checkpoint)
-    return LlavaProcessor(
+    return kind(
         AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil"),
         AutoTokenizer.from_pretrained(checkpoint.path),
         patch_size=config.vision_config.patch_size,

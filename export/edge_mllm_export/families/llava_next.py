@@ -12,11 +12,11 @@ from edge_mllm.bundle import ImageSpec, VisionSpec
 from edge_mllm.tilers import Stitch
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
-from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, TOWERS, decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, make_processor, prompt_spec
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
-from edge_mllm_export.text_config import resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
@@ -75,18 +75,9 @@ _TOWER = TowerParts(config=resolved_config, projector=_projector, newline=anyres
 
 def reference_processor(checkpoint: Checkpoint) -> Any:
     """The processor of transformers itself on its PIL image backend."""
-    from transformers import AutoImageProcessor, AutoTokenizer, LlavaNextProcessor
+    from transformers import LlavaNextProcessor
 
-    config = resolved_config(checkpoint)
-    return LlavaNextProcessor(
-        AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil"),
-        AutoTokenizer.from_pretrained(checkpoint.path),
-        patch_size=config.vision_config.patch_size,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=TOWERS[config.vision_config.model_type],
-        image_token=prompt_spec(checkpoint).image_token,
-        chat_template=checkpoint.chat_template,
-    )
+    return make_processor(checkpoint, LlavaNextProcessor)
 
 
 FAMILY = Family(

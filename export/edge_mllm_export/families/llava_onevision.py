@@ -16,11 +16,11 @@ from edge_mllm.tilers import SingleTile, Stitch
 from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import anyres
-from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, decoder_spec, prompt_spec, text_config
+from edge_mllm_export.families.llava import CLIP_MEAN, CLIP_STD, prompt_spec
 from edge_mllm_export.families.llava_parts import TowerParts
 from edge_mllm_export.family import Family
 from edge_mllm_export.processor_fields import affine, given, resample_name
-from edge_mllm_export.text_config import resolved_config
+from edge_mllm_export.text_config import decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import llava
 from edge_mllm_export.text_config import resolved_config
+from edge_mllm_export.text_config import text_config as plain_text_config
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
         raise CheckpointError("config.json", "text_config.model_type", f"is {text.model_type!r}, expected 'phi'")
     if text.qk_layernorm:
         raise CheckpointError("config.json", "text_config.qk_layernorm", "is true, which llama.cpp does not do here")
-    return llava.text_config(checkpoint)
+    return plain_text_config(checkpoint)
 
 
 def model_class() -> Any:

@@ -15,7 +15,7 @@ from edge_mllm_export import published_layout as published
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.family import Family, MmprojSpec, Shapes
 from edge_mllm_export.processor_fields import affine, given, resample_name, special_tokens, stop_tokens
-from edge_mllm_export.text_config import causal_lm_config, plain_decoder_spec, resolved_config
+from edge_mllm_export.text_config import plain_decoder_spec, resolved_config, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -96,12 +96,6 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
         stop_token_ids=stop_tokens(checkpoint, "<|im_end|>"),
         special_tokens=special_tokens(checkpoint),
     )
-
-
-def text_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The language model alone."""
-    config = resolved_config(checkpoint)
-    return causal_lm_config(config.text_config, tied=bool(config.tie_word_embeddings))
 
 
 def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
