@@ -56,7 +56,7 @@ def prepare(job: Job) -> None:
 
 
 def _older(checkpoint: Path, out: Path) -> Path:
-    """The checkpoint with a tokenizer class that transformers 4 knows; everything else is linked."""
+    """The checkpoint with a tokenizer class and rotary fields that transformers 4 knows; everything else is linked."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     for file in checkpoint.iterdir():
@@ -68,6 +68,15 @@ def _older(checkpoint: Path, out: Path) -> Path:
         fields["additional_special_tokens"] = fields.pop("extra_special_tokens", [])
         settings.unlink()
         settings.write_text(json.dumps(fields), "utf-8")
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    text = config.get("text_config", config)
+    rotary = text.pop("rope_parameters", None)
+    if rotary is not None:
+        text["rope_theta"] = rotary["rope_theta"]
+        if "mrope_section" in rotary:
+            text["rope_scaling"] = {"type": "mrope", "mrope_section": rotary["mrope_section"]}
+        (out / "config.json").unlink()
+        (out / "config.json").write_text(json.dumps(config), "utf-8")
     return out
 
 

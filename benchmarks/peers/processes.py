@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -135,5 +136,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 
 def _last_line(text: str) -> str:
+    """The last line that names an exception, else the last one."""
     lines = [line.strip() for line in text[-_TAIL:].splitlines() if line.strip()]
-    return lines[-1][:400] if lines else "no message"
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or ["no message"])[-1][:400]

@@ -62,7 +62,9 @@ ENTRIES = (
 """The first is what the ratios are taken to."""
 
 LEFT_OUT = {
-    "openvino-genai VLMPipeline": "2026.4 refuses models of type idefics3; optimum-intel runs them on the same engine",
+    "openvino-genai VLMPipeline": (
+        "2026.4 refuses models of type idefics3; optimum-intel runs them and the others on the same engine"
+    ),
     "MNN": (
         "the wheel (3.6.1) has a runtime but not llmexport, and its converter installs packages outside its own "
         "environment and reports its use over the network when it is imported, so it was not run"
