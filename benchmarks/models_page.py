@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.measurement_page import plan_error, scaling  # noqa: E402
 from benchmarks.page_tables import table  # noqa: E402
 from benchmarks.quantisation_page import auto, calibration_cost, quantisation  # noqa: E402
 from benchmarks.reduction_page import reduction  # noqa: E402
@@ -39,6 +40,8 @@ def page() -> str:
         recipes(),
         shapes(),
         peers(),
+        plan_error(RESULTS),
+        scaling(RESULTS),
         starter(),
         quantisation(RESULTS),
         auto(RESULTS),
