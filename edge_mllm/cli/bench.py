@@ -32,6 +32,9 @@ PlotFile = Annotated[Path | None, typer.Option("--plot", help="Where the time we
 Reductions = Annotated[
     list[str] | None, typer.Option(metavar="METHOD[:RATIO]", help="As for run, or none; may be repeated.")
 ]
+PromptWeights = Annotated[
+    bool, typer.Option("--prompt-weights/--no-prompt-weights", help="As for run --no-prompt-weights.")
+]
 OutFile = Annotated[Path | None, typer.Option("-o", "--out", help="Write the result file there.")]
 
 
@@ -54,9 +57,7 @@ def bench(
     image_reduction: Reductions = None,
     mmproj: Annotated[str | None, typer.Option(metavar="FILE", help="The vision tower of a GGUF file.")] = None,
     prompt_lookup: Annotated[int, typer.Option(metavar="N", min=0, help="As for run --prompt-lookup.")] = 0,
-    prompt_weights: Annotated[
-        bool, typer.Option("--prompt-weights/--no-prompt-weights", help="As for run --no-prompt-weights.")
-    ] = True,
+    prompt_weights: PromptWeights = True,
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them that do not count.")] = 1,
     loads: Annotated[int, typer.Option(min=1, help="Cold and warm loads per case.")] = 2,
