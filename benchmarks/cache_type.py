@@ -9,17 +9,16 @@ length. A cache in single precision is used without flash attention, as ``--kv-t
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import circumstances, in_turns
 
-from edge_mllm.bench.fingerprint import fingerprint, model_files
 from edge_mllm.bundle_files import open_bundle
 from edge_mllm.decoders.llama import LlamaDecoder
 from edge_mllm.decoders.protocol import Tokens
@@ -55,12 +54,7 @@ def main() -> None:
     found = {str(length): measure(decoders, length, given.repeat) for length in given.lengths}
     result = {
         "schema": "edge-mllm-cache-type/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": bundle.spec.source.id,
-        "bundle_sha256": model_files(given.bundle).sha256,
-        "threads": given.threads,
-        "repeat": given.repeat,
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
+        **circumstances(given.bundle, threads=given.threads, repeat=given.repeat),
         "prompt_tokens": found,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -70,17 +64,13 @@ def main() -> None:
 
 
 def measure(decoders: dict[str, LlamaDecoder], length: int, repeat: int) -> dict[str, dict[str, Any]]:
-    """One warm-up, then every way ``repeat`` times in turns; ratios are to the first."""
-    series: dict[str, list[tuple[float, float]]] = {name: [] for name in decoders}
-    for number in range(repeat + 1):
-        for name in list(decoders)[:: 1 if number % 2 else -1]:
-            speeds = _once(decoders[name], length)
-            if number:
-                series[name].append(speeds)
+    """Every way's speeds; ratios are to the first."""
     table: dict[str, dict[str, Any]] = {}
-    for name, speeds_of in series.items():
-        prefill, decode = (statistics.median(values) for values in zip(*speeds_of, strict=True))
-        table[name] = {"prefill_tps": prefill, "decode_tps": decode, "samples": speeds_of}
+    for name, samples in in_turns(
+        {name: partial(_once, each, length) for name, each in decoders.items()}, repeat
+    ).items():
+        prefill, decode = (statistics.median(values) for values in zip(*samples, strict=True))
+        table[name] = {"prefill_tps": prefill, "decode_tps": decode, "samples": samples}
     first = next(iter(table.values()))
     for numbers in table.values():
         numbers |= {f"{key}_ratio": numbers[key] / first[key] for key in ("prefill_tps", "decode_tps")}

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import dataclasses
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import circumstances, in_turns
 
 import edge_mllm
-from edge_mllm.bench.fingerprint import fingerprint, model_files
 from edge_mllm.bundle import DecoderSpec
 from edge_mllm.bundle_files import open_bundle
 from edge_mllm.decoders.llama_library import library, load_model
@@ -191,14 +189,9 @@ def main() -> None:
         found = {name: measure(pair, given.repeat) for name, pair in pairs.items()}
     result = {
         "schema": "edge-mllm-decode-loop/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": spec.source.id,
-        "bundle_sha256": model_files(given.bundle).sha256,
-        "threads": given.threads,
+        **circumstances(given.bundle, threads=given.threads, repeat=given.repeat),
         "prompt_tokens": len(ids),
         "answer_tokens": given.tokens,
-        "repeat": given.repeat,
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
         "against": found,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -207,16 +200,10 @@ def main() -> None:
 
 
 def measure(pair: tuple[Loop, Loop], repeat: int) -> dict[str, Any]:
-    """One warm-up, then both sides ``repeat`` times in turns."""
-    series: tuple[list[float], list[float]] = ([], [])
-    for number in range(repeat + 1):
-        for side in (0, 1) if number % 2 else (1, 0):
-            speed = pair[side]()
-            if number:
-                series[side].append(speed)
-    ours, theirs = (statistics.median(values) for values in series)
-    rounds = {"ours": series[0], "theirs": series[1]}
-    return {"ours_tps": ours, "theirs_tps": theirs, "ratio": ours / theirs, "samples": rounds}
+    """Our loop and the engine's own."""
+    samples = in_turns(dict(zip(("ours", "theirs"), pair, strict=True)), repeat)
+    ours, theirs = (statistics.median(values) for values in samples.values())
+    return {"ours_tps": ours, "theirs_tps": theirs, "ratio": ours / theirs, "samples": samples}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def plan_error(results: Path) -> str:
 
 
 def _plan_row(row: dict[str, Any]) -> list[str]:
-    cells = [row["model"], row["engine"] + (", int8 prompt" if row.get("prompt_weights") else ""), row["picture"]]
+    cells = [row["model"], row["engine"] + (", int8 prompt" if row["prompt_weights"] else ""), row["picture"]]
     for key in ("ttft_s", "decode_tps"):
         numbers = row[key]
         cells += [f"{numbers['told']:.2f} / {numbers['was']:.2f}", f"{100 * numbers['error']:+.1f} %"]

@@ -11,18 +11,16 @@ tokens of text alone. Medians go to benchmarks/results/prefill.json.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import circumstances, in_turns
 
-from edge_mllm.bench.fingerprint import fingerprint, model_files
 from edge_mllm.bundle_files import OpenBundle, open_bundle
 from edge_mllm.decoders.protocol import Decoder, Segment, Tokens, Visual
 from edge_mllm.decoders.select import open_decoder
@@ -96,10 +94,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for engine in bundle.spec.engines:
         tried = ways(bundle, engine, given.threads)
-        samples: dict[str, list[dict[str, float]]] = {name: [] for name in tried}
-        for number in range(given.repeat):
-            for name in tried if number % 2 else reversed(tried):
-                samples[name].append(tried[name]())
+        samples = in_turns(tried, given.repeat, warmup=0)
         medians = {
             name: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
             for name, rounds in samples.items()
@@ -110,13 +105,8 @@ def main() -> None:
             print(f"{engine} {name}: {told}", flush=True)
     result = {
         "schema": "edge-mllm-prefill/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": bundle.spec.source.id,
-        "bundle_sha256": model_files(given.bundle).sha256,
-        "threads": given.threads,
+        **circumstances(given.bundle, threads=given.threads, repeat=given.repeat, peaks=False),
         "tokens": {"picture": BEFORE + TILES * (VISUAL + MARKERS), "visual": TILES * VISUAL, "question": QUESTION},
-        "repeat": given.repeat,
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads, peaks=False)),
         "engines": found,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -66,8 +66,7 @@ def _older(checkpoint: Path, out: Path) -> Path:
     if fields.get("tokenizer_class") == "TokenizersBackend":
         fields["tokenizer_class"] = "PreTrainedTokenizerFast"
         fields["additional_special_tokens"] = fields.pop("extra_special_tokens", [])
-        settings.unlink()
-        settings.write_text(json.dumps(fields), "utf-8")
+        _instead(settings, fields)
     config = json.loads((out / "config.json").read_text("utf-8"))
     text = config.get("text_config", config)
     rotary = text.pop("rope_parameters", None)
@@ -75,9 +74,14 @@ def _older(checkpoint: Path, out: Path) -> Path:
         text["rope_theta"] = rotary["rope_theta"]
         if "mrope_section" in rotary:
             text["rope_scaling"] = {"type": "mrope", "mrope_section": rotary["mrope_section"]}
-        (out / "config.json").unlink()
-        (out / "config.json").write_text(json.dumps(config), "utf-8")
+        _instead(out / "config.json", config)
     return out
+
+
+def _instead(link: Path, fields: dict[str, Any]) -> None:
+    """Put a file where a link to another one is."""
+    link.unlink()
+    link.write_text(json.dumps(fields), "utf-8")
 
 
 def _quantise_tower(out: str) -> None:

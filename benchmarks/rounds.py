@@ -1,0 +1,43 @@
+"""Ways of doing the same thing, measured in turns, and what every such result says of its machine and bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_mllm.bench.fingerprint import fingerprint, model_files
+from edge_mllm.bundle_files import open_bundle
+
+Sample = TypeVar("Sample")
+
+
+def in_turns(ways: Mapping[str, Callable[[], Sample]], repeat: int, *, warmup: int = 1) -> dict[str, list[Sample]]:
+    """What every way returns in ``repeat`` rounds; their order turns around from round to round.
+
+    Args:
+        ways: Called without arguments.
+        repeat: Rounds that count.
+        warmup: Rounds before them that do not.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in ways}
+    for number in range(warmup + repeat):
+        for name in ways if number % 2 else reversed(list(ways)):
+            found = ways[name]()
+            if number >= warmup:
+                samples[name].append(found)
+    return samples
+
+
+def circumstances(bundle: Path, *, threads: int, repeat: int, peaks: bool = True) -> dict[str, Any]:
+    """When, of which bundle, on which machine, how often; ``peaks`` measures the machine's limits too."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": open_bundle(bundle, check_hashes=False).spec.source.id,
+        "bundle_sha256": model_files(bundle).sha256,
+        "threads": threads,
+        "repeat": repeat,
+        "machine": dataclasses.asdict(fingerprint(threads=threads, peaks=peaks)),
+    }
