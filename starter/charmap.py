@@ -6,13 +6,12 @@ import string
 
 import numpy as np
 
-from .pages import MORE_SHAPES, SHAPES, TILE, Page
-from .palette import COLOURS, MORE_COLOURS
+from .pages import TILE, TRAINED_SHAPES, Page
+from .palette import TRAINED_COLOURS
 
 CHARS = string.ascii_lowercase + string.ascii_uppercase + string.digits + ".$€£"
 CLASSES = len(CHARS) + 1
 CODE = {char: index + 1 for index, char in enumerate(CHARS)}
-MARK_SHAPES, MARK_COLOURS = (*SHAPES, *MORE_SHAPES), (*COLOURS, *MORE_COLOURS)
 PATCH = 8
 TOKEN = 16
 CELL = 4
@@ -144,7 +143,7 @@ def _under_marks(page: Page, cols: int, rows: int, which: int) -> np.ndarray:
     x, y = x * (page.canvas[0] / cols), y * (page.canvas[1] / rows)
     for mark in page.marks:
         inside = (abs(x - mark.x) < 0.9 * mark.radius) & (abs(y - mark.y) < 0.9 * mark.radius)
-        under[inside] = (MARK_SHAPES.index(mark.shape) + 1, MARK_COLOURS.index(mark.colour) + 1)[which]
+        under[inside] = (TRAINED_SHAPES.index(mark.shape) + 1, list(TRAINED_COLOURS).index(mark.colour) + 1)[which]
     return under
 
 

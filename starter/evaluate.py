@@ -15,7 +15,7 @@ import itertools
 import json
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import PIL
@@ -25,7 +25,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from . import layouts, scenes
-from .pages import SHAPES
+from .pages import SHAPES, Page
 from .palette import COLOURS
 
 HERE = Path(__file__).parent
@@ -34,32 +34,34 @@ NEAR = 5
 MAIN_SKILLS = ("word", "number", "price")
 
 
-def questions(pages: int, first_seed: int = FIRST_SEED) -> Iterator[tuple[Image.Image, str, str, str, str]]:
-    """Yield (image, question, answer, skill, layout) for every question about this many held-out pages."""
-    for seed in range(first_seed, first_seed + pages):
-        page = layouts.make_page(seed, heldout=True)
-        for question in page.questions:
-            yield page.image, question.text, question.answer, question.skill, page.layout
+Asked = Iterator[tuple[Image.Image, str, str, str, str]]
+"""(image, question, answer, skill, layout)"""
 
 
-def scene_questions(count: int, first_seed: int = FIRST_SCENE) -> Iterator[tuple[Image.Image, str, str, str, str]]:
-    """Yield the same for this many held-out scenes of each kind."""
-    for kind in scenes.KINDS:
-        for seed in range(first_seed, first_seed + count):
-            page = scenes.make_scene(seed, kind, heldout=True)
-            for question in page.questions:
-                yield page.image, question.text, question.answer, question.skill, page.layout
+def questions(pages: int, first_seed: int = FIRST_SEED) -> Asked:
+    """Yield every question about this many held-out pages."""
+    return _about(layouts.make_page(seed, heldout=True) for seed in range(first_seed, first_seed + pages))
 
 
-def known_pairs(count: int) -> Iterator[tuple[Image.Image, str, str, str, str]]:
-    """Yield the same for pages of their own with shapes in colours that training does show them in.
+def scene_questions(count: int, first_seed: int = FIRST_SCENE) -> Asked:
+    """Yield every question about this many held-out scenes of each kind."""
+    seeds = range(first_seed, first_seed + count)
+    return _about(scenes.make_scene(seed, kind, heldout=True) for kind in scenes.KINDS for seed in seeds)
+
+
+def known_pairs(count: int) -> Asked:
+    """Yield every question about pages of their own with shapes in colours that training does show them in.
 
     What is lost between these and the held-out pairs is lost to the pair being new, not to seeing. Shapes and colours
     that are there for training alone are passed over.
     """
     drawn = (scenes.make_scene(seed, "shapes") for seed in itertools.count(FIRST_KNOWN))
     asked = (page for page in drawn if all(mark.shape in SHAPES and mark.colour in COLOURS for mark in page.marks))
-    for page in itertools.islice(asked, count):
+    return _about(itertools.islice(asked, count))
+
+
+def _about(drawn: Iterable[Page]) -> Asked:
+    for page in drawn:
         for question in page.questions:
             yield page.image, question.text, question.answer, question.skill, page.layout
 
@@ -71,7 +73,7 @@ def is_right(skill: str, answer: str, said: str) -> bool:
     return all(abs(int(a) - int(b)) <= NEAR for a, b in zip(answer.split(","), said.split(","), strict=True))
 
 
-def sample(folder: Path | None = None) -> Iterator[tuple[Image.Image, str, str, str, str]]:
+def sample(folder: Path | None = None) -> Asked:
     """Yield the same for the few held-out pages that are kept as files, which need no fonts."""
     folder = folder or HERE / "heldout"
     for entry in json.loads((folder / "questions.json").read_text()):

@@ -43,7 +43,7 @@ OUTLINES = {
     "bar": [(math.hypot(x, y), math.atan2(x, y)) for x, y in ((1.1, 0.35), (1.1, -0.35), (-1.1, -0.35), (-1.1, 0.35))],
 }  # (distance from the centre in radii, clockwise angle from above) of the corners
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-MORE_SHAPES = ("ring", "arrow", "bar")  # in training only, in every colour: what a colour is apart from its shape
+TRAINED_SHAPES = (*SHAPES, "ring", "arrow", "bar")  # more than are asked about, so that colour and shape come apart
 
 
 @dataclass(frozen=True)
@@ -240,17 +240,16 @@ def _glyphs_of(number: int, sheet: Sheet) -> list[Glyph]:
 
 
 def draw_mark(pen: ImageDraw.ImageDraw, mark: Mark) -> None:
-    """Draw one of `SHAPES` or `MORE_SHAPES`."""
+    """Draw one of `TRAINED_SHAPES`."""
     x, y, r = mark.x, mark.y, mark.radius
-    if mark.shape in ("circle", "ring"):
-        box = (x - r, y - r, x + r, y + r)
-        if mark.shape == "ring":
-            pen.ellipse(box, outline=mark.fill, width=max(2, round(0.45 * r)))
-        else:
-            pen.ellipse(box, fill=mark.fill)
-        return
-    corners = [(x + r * far * math.sin(turn), y - r * far * math.cos(turn)) for far, turn in OUTLINES[mark.shape]]
-    pen.polygon(corners, fill=mark.fill)
+    box = (x - r, y - r, x + r, y + r)
+    if mark.shape == "circle":
+        pen.ellipse(box, fill=mark.fill)
+    elif mark.shape == "ring":
+        pen.ellipse(box, outline=mark.fill, width=max(2, round(0.45 * r)))
+    else:
+        corners = [(x + r * far * math.sin(turn), y - r * far * math.cos(turn)) for far, turn in OUTLINES[mark.shape]]
+        pen.polygon(corners, fill=mark.fill)
 
 
 def _draw(sheet: Sheet) -> Image.Image:

@@ -12,10 +12,10 @@ import random
 from . import scene_questions, words
 from .layouts import border, fit, longest, place
 from .pages import (
-    MORE_SHAPES,
     SHAPES,
     SIZES,
     TILE,
+    TRAINED_SHAPES,
     Mark,
     Page,
     Sheet,
@@ -26,7 +26,7 @@ from .pages import (
     pick_font,
     put,
 )
-from .palette import COLOURS, MORE_COLOURS, is_heldout_pair
+from .palette import COLOURS, TRAINED_COLOURS, is_heldout_pair
 
 WIDE, TALL, LARGE = SIZES[:6], SIZES[6:9], SIZES[9:]
 TOTALS = ("TOTAL", "TOTAL", "Total", "Total", "total", "SUM", "Sum")
@@ -166,29 +166,24 @@ def _scatter(sheet: Sheet, count: int, radii: tuple[float, float]) -> list[tuple
 
 def _fill(rng: random.Random, colour: str) -> tuple[int, int, int]:
     """Vary a colour a little."""
-    red, green, blue = (min(255, max(0, part + rng.randint(-14, 14))) for part in (COLOURS | MORE_COLOURS)[colour])
+    red, green, blue = (min(255, max(0, part + rng.randint(-14, 14))) for part in TRAINED_COLOURS[colour])
     return red, green, blue
 
 
 def _pairs(rng: random.Random, heldout: bool, shapes: list[str]) -> list[tuple[str, str]]:
     """Give every shape a colour of its side of the split, all different."""
-    known = [*COLOURS] if heldout else [*COLOURS, *MORE_COLOURS]
+    known = COLOURS if heldout else TRAINED_COLOURS
     while True:
         colours = [rng.choice([c for c in known if is_heldout_pair(c, shape) == heldout]) for shape in shapes]
         if len(set(colours)) == len(colours):
             return list(zip(shapes, colours, strict=True))
 
 
-def _known_shapes(heldout: bool) -> tuple[str, ...]:
-    """Return the shapes of a side of the split; training has more, so that colour and shape come apart."""
-    return SHAPES if heldout else (*SHAPES, *MORE_SHAPES)
-
-
 def shapes(sheet: Sheet, heldout: bool) -> None:
     """One to three coloured shapes, all different, to be asked for colour and shape."""
     rng = sheet.rng
     _plain_paper(sheet)
-    pairs = _pairs(rng, heldout, rng.sample(_known_shapes(heldout), rng.choice((1, 1, 2, 2, 3))))
+    pairs = _pairs(rng, heldout, rng.sample(SHAPES if heldout else TRAINED_SHAPES, rng.choice((1, 1, 2, 2, 3))))
     for (shape, colour), (x, y, r) in zip(pairs, _scatter(sheet, len(pairs), (14, 28)), strict=True):
         sheet.marks.append(Mark(shape, colour, x, y, r, _fill(rng, colour)))
     sheet.questions = scene_questions.about_marks(rng, sheet.marks)
@@ -198,7 +193,7 @@ def heap(sheet: Sheet, heldout: bool) -> None:
     """One to five of one shape, sometimes with one or two of another, to be counted."""
     rng = sheet.rng
     _plain_paper(sheet)
-    one, other = rng.sample(_known_shapes(heldout), 2)
+    one, other = rng.sample(SHAPES if heldout else TRAINED_SHAPES, 2)
     chosen = [one] * rng.randint(1, 5) + [other] * (rng.choice((1, 2)) if rng.random() < 0.35 else 0)
     rng.shuffle(chosen)
     usual = dict(_pairs(rng, heldout, [one, other]))

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import feed
-from .charmap import CLASSES, MARK_COLOURS, MARK_SHAPES
+from .charmap import CLASSES
 from .codes import Codebook
 from .dialogs import Example, Packer, collate, make_example
 from .make_tokenizer import make_processor, special_ids
 from .model import COUNTED, HIDDEN, fast_attention, make_config, make_model, text_loss, tower_features
 from .optim import Trainer
+from .pages import TRAINED_SHAPES
+from .palette import TRAINED_COLOURS
 from .save import recover
 from .train_text import right_answers, shared_book
 
@@ -36,7 +38,7 @@ def build(ids: dict[str, int], options: argparse.Namespace) -> tuple[nn.Module, 
         "text": model.model.text_model,
         "reader": nn.Linear(HIDDEN, CLASSES),
         "counter": nn.Linear(HIDDEN, COUNTED),
-        "marker": nn.Linear(HIDDEN, len(MARK_SHAPES) + len(MARK_COLOURS) + 2),
+        "marker": nn.Linear(HIDDEN, len(TRAINED_SHAPES) + len(TRAINED_COLOURS) + 2),
     }
     slower = {"vision": options.tower_rate, "connector": max(options.tower_rate, 0.7)}
     trainer = Trainer(modules, options.rate, slower | dict.fromkeys(("reader", "counter", "marker"), 2.0))
@@ -97,7 +99,7 @@ def _marker_loss(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy of shape and colour under the patches; the many without a mark weigh a fifth."""
     total = said.new_zeros(())
     inside = wanted[..., 0] > 0
-    parts = said.split([len(MARK_SHAPES) + 1, len(MARK_COLOURS) + 1], dim=-1)
+    parts = said.split([len(TRAINED_SHAPES) + 1, len(TRAINED_COLOURS) + 1], dim=-1)
     for part, truth in zip(parts, wanted.unbind(-1), strict=True):
         each = F.cross_entropy(part.flatten(0, 1), truth.flatten(), reduction="none").view_as(truth)
         total = total + 0.25 * (each[inside].mean() + 0.2 * each[~inside].mean())

@@ -11,7 +11,7 @@ import pytest
 from starter import charmap, evaluate, fonts, palette, scenes, words
 from starter.dialogs import Packer, make_example
 from starter.make_tokenizer import IMAGE
-from starter.pages import Page, to_canvas
+from starter.pages import TRAINED_SHAPES, Page, to_canvas
 
 pytestmark = pytest.mark.skipif(not fonts.has_both_sides(), reason="the fonts of the pages are not installed")
 SEEDS = range(40)
@@ -63,7 +63,7 @@ def test_every_shape_has_two_colours_that_training_never_shows() -> None:
             (m.colour, m.shape) for kind in ("shapes", "heap") for page in drawn(kind, heldout) for m in page.marks
         }
         assert {palette.is_heldout_pair(*pair) for pair in pairs} == {heldout}
-        assert {pair[1] for pair in pairs} == set(scenes.SHAPES if heldout else charmap.MARK_SHAPES)
+        assert {pair[1] for pair in pairs} == set(scenes.SHAPES if heldout else TRAINED_SHAPES)
     for shape in scenes.SHAPES:
         assert sum(palette.is_heldout_pair(colour, shape) for colour in palette.COLOURS) == 2
 
@@ -80,15 +80,13 @@ def test_words_and_layouts_are_on_their_side() -> None:
 def test_counts_are_the_numbers_of_marks() -> None:
     for page in drawn("heap"):
         for question in page.questions:
-            shape = next(
-                shape for shape in charmap.MARK_SHAPES if scenes.scene_questions.plural(shape) in question.text
-            )
+            shape = next(shape for shape in TRAINED_SHAPES if scenes.scene_questions.plural(shape) in question.text)
             assert int(question.answer) == sum(mark.shape == shape for mark in page.marks)
             assert page.marks[question.mark].shape == shape
 
 
 def test_marks_have_their_colour_on_the_canvas() -> None:
-    known = palette.COLOURS | palette.MORE_COLOURS
+    known = palette.TRAINED_COLOURS
     for page in drawn("shapes", draw=True):
         canvas = to_canvas(page.image).astype(int)
         for mark in page.marks:
@@ -146,7 +144,7 @@ def test_marks_are_ordered_within_their_shape() -> None:
         page = scenes.make_scene(seed, "heap", draw=False)
         example = make_example(seed, packer, kind="heap", draw=False)
         thumbnail = example.ordinals[-36:]
-        assert thumbnail.max() == max(sum(m.shape == shape for m in page.marks) for shape in charmap.MARK_SHAPES)
+        assert thumbnail.max() == max(sum(m.shape == shape for m in page.marks) for shape in TRAINED_SHAPES)
         looked = {int(token) for token in example.late[example.late >= 0]}
         picture = np.flatnonzero(example.ids == packer.tokenizer.token_to_id(IMAGE))
         assert looked <= set(picture[-36:].tolist())
