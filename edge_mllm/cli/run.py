@@ -55,10 +55,8 @@ def _tuned(loading: options.ModelOptions) -> dict[str, Any]:
         return {}
     if found is None:
         return {}
-    chosen = found.options()
     typed = {"vision_engine": loading.vision_engine, "kv_type": loading.kv_type}
-    for name in [name for name, value in typed.items() if value is not None]:
-        chosen.pop(name, None)
+    chosen = {name: value for name, value in found.options().items() if typed.get(name) is None}
     _log.info("settings of edge-mllm tune: %s", chosen)
     return chosen
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from math import prod
 
@@ -44,7 +45,7 @@ _MIXED = ("q_proj", "k_proj", "v_proj", "down_proj")
 
 
 def decoder_sizes(shapes: Shapes, *, tied: bool, rotary_values: int) -> dict[str, list[PartSize]]:
-    """Engine -> every recipe of it.
+    """Engine -> every recipe of it; the default ONNX decoder once more with every recipe of prompt weights.
 
     Args:
         shapes: Tensors of the plain causal LM.
@@ -53,15 +54,14 @@ def decoder_sizes(shapes: Shapes, *, tied: bool, rotary_values: int) -> dict[str
     """
     gguf = [_gguf_size(recipe, _gguf_types(shapes, recipe, tied=tied), shapes) for recipe in recipe_names("gguf")]
     onnx = [_onnx_size(recipe, shapes, rotary_values) for recipe in recipe_names("onnx")]
-    return {"gguf": gguf, "onnx": onnx}
+    (usual,) = (size for size in onnx if size.default)
+    whole = usual.weight_bytes + _prompt_bytes(shapes)
+    prompting = [replace(usual, weight_bytes=whole, prompt=recipe, default=False) for recipe in recipe_names("prompt")]
+    return {"gguf": gguf, "onnx": [*onnx, *prompting]}
 
 
-def prompt_bytes(shapes: Shapes) -> int:
-    """Bytes of int8 prompt weights: a byte a value and a step a row, of what keys and values depend on.
-
-    Args:
-        shapes: Tensors of the plain causal LM.
-    """
+def _prompt_bytes(shapes: Shapes) -> int:
+    """Of int8 prompt weights: a byte a value and a step a row, of what keys and values depend on."""
     found = {name: match for name in shapes if (match := _PRODUCT.fullmatch(name))}
     last = str(max((int(match[1]) for match in found.values()), default=0))
     return sum(

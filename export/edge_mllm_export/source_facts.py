@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.plan.facts import ModelFacts, PartSize
+from edge_mllm.plan.facts import ModelFacts
 from edge_mllm_export.checkpoint import Checkpoint, read_json
 from edge_mllm_export.errors import SourceError
 from edge_mllm_export.families import find_family
@@ -16,9 +15,8 @@ from edge_mllm_export.hub import is_hub_id
 from edge_mllm_export.hub_configuration import fetch_configuration
 from edge_mllm_export.inventory import empty_causal_lm, is_tied
 from edge_mllm_export.model_shape import model_shape
-from edge_mllm_export.part_bytes import Shapes, decoder_sizes, prompt_bytes, tower_sizes
+from edge_mllm_export.part_bytes import decoder_sizes, tower_sizes
 from edge_mllm_export.shapes import PREFIX, SHAPES
-from edge_mllm_quant.recipe import recipe_names
 
 
 def facts_of_source(source: str) -> ModelFacts:
@@ -46,21 +44,10 @@ def facts_of_source(source: str) -> ModelFacts:
             context_length=decoder.context_length,
             image=family.image(checkpoint),
             vision=family.vision(checkpoint),
-            decoders={"gguf": sizes["gguf"], "onnx": [*sizes["onnx"], *_with_prompt_weights(sizes["onnx"], shapes)]},
+            decoders={"gguf": sizes["gguf"], "onnx": sizes["onnx"]},
             towers=tower_sizes(family.stored_tower_shapes(checkpoint)),
             shape=shape,
         )
-
-
-def _with_prompt_weights(decoders: list[PartSize], shapes: Shapes) -> list[PartSize]:
-    """The default decoder once more for every recipe of prompt weights."""
-    added = prompt_bytes(shapes)
-    return [
-        dataclasses.replace(each, weight_bytes=each.weight_bytes + added, prompt=recipe, default=False)
-        for each in decoders
-        if each.default
-        for recipe in recipe_names("prompt")
-    ]
 
 
 def configuration(source: str, scratch: Path) -> Checkpoint:

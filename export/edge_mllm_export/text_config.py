@@ -64,22 +64,6 @@ def plain_decoder_spec(text_config: Any) -> DecoderSpec:
     )
 
 
-def text_config(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] | None = None) -> dict[str, Any]:
-    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied.
-
-    Args:
-        checkpoint: The opened checkpoint.
-        config: Reads its configuration; None is :func:`resolved_config`.
-    """
-    whole = (config or resolved_config)(checkpoint)
-    return causal_lm_config(whole.text_config, tied=bool(whole.tie_word_embeddings))
-
-
-def decoder_spec(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] | None = None) -> DecoderSpec:
-    """Dimensions of a language model with sequential positions and causal attention; see :func:`text_config`."""
-    return plain_decoder_spec((config or resolved_config)(checkpoint).text_config)
-
-
 def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:
     """The checkpoint's config.json as transformers' configuration object: defaults filled in, parts nested.
 
@@ -101,6 +85,22 @@ def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:
         return kind(**fields) if kind is not None else AutoConfig.for_model(config["model_type"], **fields)
     except Exception as error:  # transformers raises classes of several libraries for a wrong value
         raise CheckpointError(checkpoint.path / "config.json", *_blame(config, error)) from error
+
+
+def text_config(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] = resolved_config) -> dict[str, Any]:
+    """The language model as a plain causal LM; the checkpoint's top level decides whether embeddings are tied.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        config: Reads its configuration.
+    """
+    whole = config(checkpoint)
+    return causal_lm_config(whole.text_config, tied=bool(whole.tie_word_embeddings))
+
+
+def decoder_spec(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] = resolved_config) -> DecoderSpec:
+    """Dimensions of a language model with sequential positions and causal attention; see :func:`text_config`."""
+    return plain_decoder_spec(config(checkpoint).text_config)
 
 
 def _blame(config: dict[str, Any], error: Exception) -> tuple[str, str]:
