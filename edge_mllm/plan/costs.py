@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from edge_mllm.bundle import Engine
 from edge_mllm.plan.facts import ModelFacts, PartSize, PicturePlan
-from edge_mllm.plan.roofline import DeviceProfile, Work
-from edge_mllm.plan.shapes import ModelShape, TowerShape
+from edge_mllm.plan.roofline import DeviceProfile, Work, reads_cache
+from edge_mllm.plan.shapes import DecoderShape, ModelShape, TowerShape
 
 PROGRAM_BYTES = 300 << 20
 """Interpreter, libraries and activations: the most the runtime is to need beside weights and cache."""
@@ -64,15 +64,33 @@ def prompt_tokens(facts: ModelFacts, ask: Ask) -> int:
 
 
 def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> Work:
-    """Operations of the tower over one picture, counted in its runs.
+    """Operations and attention scores of the tower over one picture, counted in its runs.
 
     A tower that takes any size runs once, over all patches of the picture.
     """
     patches = facts.vision.patches
     if patches is None:
-        return Work(tower.linear_ops * picture.tiles, picture.tiles, tower.attention_ops * picture.tiles)
+        return Work(tower.linear_ops * picture.tiles, picture.tiles, tower.attention_scores * picture.tiles)
     whole = dataclasses.replace(tower, patches=picture.tokens * patches.merge**2, tokens=picture.tokens)
-    return Work(whole.linear_ops, 1, whole.attention_ops)
+    return Work(whole.linear_ops, 1, whole.attention_scores)
+
+
+def prompt_work(decoder: DecoderShape, tokens: int) -> Work:
+    """Operations and attention scores of a prompt, counted in values of the residual stream."""
+    return Work(decoder.linear_ops(tokens), decoder.residual_values(tokens), decoder.attention_scores(tokens))
+
+
+def token_work(decoder: DecoderShape, line: str, weight_bytes: int, past: float) -> Work:
+    """Bytes of weights and attention of one token of an answer.
+
+    Args:
+        decoder: Its shape.
+        line: Of a device profile, which says what attention is counted in.
+        weight_bytes: Read for every token.
+        past: Tokens in the cache.
+    """
+    cached = decoder.kv_bytes(past, _KV_BYTES["onnx"]) if reads_cache(line) else decoder.attention_scores(1, past)
+    return Work(weight_bytes, 1, cached)
 
 
 def _decoders(facts: ModelFacts) -> Iterator[tuple[Engine, PartSize]]:
@@ -126,14 +144,12 @@ def stage_works(
     picture = facts.picture(ask.width, ask.height)
     prompt = picture.tokens + ask.text_tokens
     cut_pixels = ask.width * ask.height + picture.tiles * facts.vision.tile_width * facts.vision.tile_height
-    attention = shape.decoder.attention_ops
-    prefill = Work(shape.decoder.linear_ops(prompt), 1, attention(prompt))
-    token = Work(decoder.token_bytes, 1, attention(1, past=prompt + ask.answer_tokens / 2))
+    decode = f"decode/{engine}/{decoder.recipe}"
     return {
         "picture": ("picture", Work(cut_pixels, 1)),
         "tower": (f"tower/{tower.recipe}", picture_tower(facts, shape.tower, picture)),
-        "prefill": (f"prefill/{engine}/{decoder.prefill}", prefill),
-        "token": (f"decode/{engine}/{decoder.recipe}", token),
+        "prefill": (f"prefill/{engine}/{decoder.prefill}", prompt_work(shape.decoder, prompt)),
+        "token": (decode, token_work(shape.decoder, decode, decoder.token_bytes, prompt + ask.answer_tokens / 2)),
     }
 
 

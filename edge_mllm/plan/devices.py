@@ -1,8 +1,8 @@
 """Speeds of devices: measured ones, and estimates for others by the ratio of their limits.
 
 A profile of another machine is scaled stage by stage with the limit that counts there: memory bandwidth for decoding,
-8-bit products for tower and prefill, products of floats for attention. How near a kernel comes to the limit differs
-between processors, so such a profile is an estimate and says so.
+8-bit products for tower and prefill, products of floats for attention scores. How near a kernel comes to the limit
+differs between processors, so such a profile is an estimate and says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from edge_mllm.bench.fingerprint import fingerprint, machine_id
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.cpu import read_processor
 from edge_mllm.errors import SettingError
-from edge_mllm.plan.roofline import FLOATS, DeviceProfile, Line, load_profile, save_profile
+from edge_mllm.plan.roofline import (
+    FLOATS,
+    PROFILE_SCHEMA,
+    DeviceProfile,
+    Line,
+    load_profile,
+    reads_cache,
+    save_profile,
+)
 
 REFERENCE = "epyc-zen5-2core"
 """The measured profile that others are scaled from."""
@@ -70,18 +78,21 @@ def measured_here(cache: Path | None = None) -> DeviceProfile | None:
     Raises:
         ResultFileError: The stored file is no profile.
     """
-    folder = (cache or cache_folder()) / "devices"
-    stored = folder / f"{machine_id(read_processor())}.json"
+    stored = _kept(machine_id(read_processor()), cache)
     return load_profile(stored) if stored.is_file() else None
 
 
 def keep_profile(profile: DeviceProfile, cache: Path | None = None) -> Path:
     """Store a measured profile for :func:`this_machine`."""
-    folder = (cache or cache_folder()) / "devices"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{profile.machine}.json"
+    path = _kept(profile.machine, cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_profile(profile, path)
     return path
+
+
+def _kept(machine: str, cache: Path | None) -> Path:
+    """Named by the schema too, so that one of an earlier version is not there instead of an error."""
+    return (cache or cache_folder()) / PROFILE_SCHEMA.replace("edge-mllm-device/", "devices-") / f"{machine}.json"
 
 
 def scaled(reference: DeviceProfile, target: DeviceProfile) -> DeviceProfile:
@@ -92,11 +103,7 @@ def scaled(reference: DeviceProfile, target: DeviceProfile) -> DeviceProfile:
     """
     if reference.peaks is None or target.peaks is None:
         raise SettingError("a profile can be scaled only between devices whose limits are known")
-    floats = target.peaks.float32_ops_per_s / reference.peaks.float32_ops_per_s
-    lines = {
-        name: _scaled_line(line, _share(name, reference.peaks, target.peaks), floats)
-        for name, line in reference.lines.items()
-    }
+    lines = {name: _scaled_line(name, line, reference.peaks, target.peaks) for name, line in reference.lines.items()}
     source = f"estimated from {reference.processor} by the ratio of limits; {target.source}"
     return dataclasses.replace(target, lines=lines, source=source, estimated=True)
 
@@ -121,7 +128,9 @@ def _share(stage: str, reference: Peaks, target: Peaks) -> float:
     return target.int8_ops_per_s / reference.int8_ops_per_s
 
 
-def _scaled_line(line: Line, share: float, floats: float) -> Line:
+def _scaled_line(stage: str, line: Line, reference: Peaks, target: Peaks) -> Line:
+    share = _share(stage, reference, target)
+    attention = share if reads_cache(stage) else target.float32_ops_per_s / reference.float32_ops_per_s
     return dataclasses.replace(
-        line, rate=line.rate * share, attention_rate=line.attention_rate * floats, overhead=line.overhead / share
+        line, rate=line.rate * share, attention_rate=line.attention_rate * attention, overhead=line.overhead / share
     )

@@ -2,9 +2,12 @@
 
 Rates are effective ones (caches, kernels and threads included), so they are fitted and never taken from data sheets.
 The idea is the roofline model (Williams, Waterman, Patterson, Communications of the ACM 52(4), 2009) with the roof that
-counts for each stage: arithmetic for tower and prefill, memory bandwidth for decoding. Products of activations with
-activations have a rate of their own: they run in floats whatever the weights are stored in, and their share grows with
-the square of the tokens.
+counts for each stage: arithmetic for tower and prefill, memory bandwidth for decoding. Attention has a rate of its own:
+its share grows with the square of the tokens. It is counted in scores, pairs of query and key, because scaling,
+exponential and rounding of a score cost more here than its products: towers with heads of 64, 72 and 80 values, and
+decoders with 64 and 128, take the same time a score. Only a token of the ONNX decoder is bound by the bytes of the
+cache instead. A prompt's overhead is counted in values of the residual stream, so a narrow model, whose matrices have
+little to do for each value, is told slower than its operations alone say.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ from edge_mllm.bench.peaks import Peaks
 from edge_mllm.errors import ResultFileError, SettingError
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
-PROFILE_SCHEMA = "edge-mllm-device/2"
+PROFILE_SCHEMA = "edge-mllm-device/3"
 FLOATS = ("f32", "f16", "fp32", "fp16")
 """Recipes whose products are in floats."""
 _WORST_CONDITION = 30.0
 """Of the fit's columns, each scaled to 1 at most: beyond it a noise of 3 % is as large as a term."""
+_SCORE = 256.0
+"""Operations of a score and its value in a head of 64; as many bytes have their key and value in half precision."""
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -38,9 +43,9 @@ class Work:
     amount: float
     """Operations with weights, bytes of weights, or pixels, as the stage counts."""
     count: float
-    """What the overhead is paid for: tiles, prompts, tokens."""
+    """What the overhead is paid for: tiles, values of the residual stream of a prompt, tokens."""
     attention: float = 0.0
-    """Operations of activations with activations."""
+    """Attention scores; of a token of the ONNX decoder, bytes of the cache."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def fit(observations: Sequence[Observation], attention_share: float = 1.0) -> Li
 
     Args:
         observations: Of one stage.
-        attention_share: Rate of products of activations over the rate of those with weights, where it is not fitted.
+        attention_share: Rate of attention over the other rate, where it is not fitted.
 
     Raises:
         SettingError: there are no observations, or one has no work or took no time.
@@ -155,8 +160,15 @@ def fit_all(observations: Mapping[str, Iterable[Observation]], peaks: Peaks | No
 
 def attention_share(line: str, peaks: Peaks | None) -> float:
     """What a line's attention rate is assumed to be, in its other rate, where measurements do not tell."""
+    if reads_cache(line):
+        return 1.0
     products = line.startswith(("tower/", "prefill/")) and line.rsplit("/", 1)[-1] not in FLOATS
-    return peaks.float32_ops_per_s / peaks.int8_ops_per_s if products and peaks is not None else 1.0
+    return (peaks.float32_ops_per_s / peaks.int8_ops_per_s if products and peaks is not None else 1.0) / _SCORE
+
+
+def reads_cache(line: str) -> bool:
+    """Whether attention of a line is counted in bytes of the cache instead of scores."""
+    return line.startswith("decode/onnx/")
 
 
 def save_profile(profile: DeviceProfile, path: Path) -> None:

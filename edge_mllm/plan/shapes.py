@@ -54,12 +54,20 @@ class DecoderShape:
         """Operations with weights of ``tokens`` prompt tokens; logits of the last one only."""
         return 2.0 * tokens * self.n_layer * self.block_weights + 2.0 * self.head_weights
 
-    def attention_ops(self, tokens: int, past: float = 0) -> float:
-        """Operations of queries with keys and of weights with values; every token sees those before it and itself."""
+    def attention_scores(self, tokens: int, past: float = 0) -> float:
+        """Pairs of query and key in all heads and layers; every token sees those before it and itself."""
         seen = tokens * past + tokens * (tokens + 1) / 2
-        return 4.0 * self.n_layer * self.n_head * self.head_dim * seen
+        return float(self.n_layer * self.n_head) * seen
 
-    def kv_bytes(self, tokens: int, value_bytes: float = 2.0) -> float:
+    def attention_ops(self, tokens: int, past: float = 0) -> float:
+        """Operations of queries with keys and of weights with values."""
+        return 4.0 * self.head_dim * self.attention_scores(tokens, past)
+
+    def residual_values(self, tokens: int) -> float:
+        """Values of the residual stream that all layers read and write: norms, sums and quantising go over them."""
+        return float(tokens * self.n_layer * self.n_embd)
+
+    def kv_bytes(self, tokens: float, value_bytes: float = 2.0) -> float:
         """Bytes of keys and values of ``tokens`` tokens."""
         return 2.0 * self.n_layer * self.n_kv_head * self.head_dim * tokens * value_bytes
 
@@ -70,6 +78,7 @@ class TowerShape:
 
     hidden: int
     n_layer: int
+    n_head: int
     n_ff: int
     patches: int
     """Per tile."""
@@ -79,6 +88,10 @@ class TowerShape:
     """Visual tokens per tile."""
     projector_weights: int
     """Weights of the projector's matrices; each is applied once a visual token."""
+    windowed_layers: int = 0
+    """Layers that attend within windows instead of the whole tile or picture."""
+    window: int = 0
+    """Patches of a window."""
 
     @property
     def linear_ops(self) -> float:
@@ -88,9 +101,16 @@ class TowerShape:
         return 2.0 * self.patches * per_patch + 2.0 * self.tokens * self.projector_weights
 
     @property
+    def attention_scores(self) -> float:
+        """Pairs of query and key in all heads and layers, per tile; windows are counted as full ones."""
+        whole = (self.n_layer - self.windowed_layers) * self.patches
+        within = self.windowed_layers * min(self.window, self.patches)
+        return float(self.n_head * self.patches * (whole + within))
+
+    @property
     def attention_ops(self) -> float:
         """Operations of the products of activations with activations, per tile."""
-        return 4.0 * self.n_layer * self.patches**2 * self.hidden
+        return 4.0 * self.hidden / self.n_head * self.attention_scores
 
     @property
     def ops(self) -> float:
@@ -130,30 +150,6 @@ def decoder_shape(config: Mapping[str, Any], *, tied: bool | None = None) -> Dec
         n_vocab=_size(config, "vocab_size"),
         tied=bool(config.get("tie_word_embeddings", False)) if tied is None else tied,
         biases=int(head_dim) * (heads + 2 * int(kv_heads)) if config.get("attention_bias") else 0,
-    )
-
-
-def tower_shape(config: Mapping[str, Any], *, tile: int, tokens: int, projector_weights: int) -> TowerShape:
-    """Read the configuration of a vision transformer.
-
-    Args:
-        config: hidden_size, num_hidden_layers, intermediate_size, patch_size.
-        tile: edge of a tile in pixels.
-        tokens: visual tokens per tile.
-        projector_weights: weights of the projector's matrices.
-
-    Raises:
-        SettingError: a size is missing.
-    """
-    patch = _size(config, "patch_size")
-    return TowerShape(
-        hidden=_size(config, "hidden_size"),
-        n_layer=_size(config, "num_hidden_layers"),
-        n_ff=_size(config, "intermediate_size"),
-        patches=(tile // patch) ** 2,
-        patch_values=3 * patch * patch,
-        tokens=tokens,
-        projector_weights=projector_weights,
     )
 
 

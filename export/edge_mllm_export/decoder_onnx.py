@@ -153,6 +153,7 @@ def _finish_graph(model: onnx.ModelProto, out_dir: Path, *, halve_scales: bool) 
     if halve_scales:
         store_half(model, choose=_is_block_scale)
     del model.metadata_props[:]
+    model.producer_version = model.producer_version.partition("+")[0]  # the builder adds the commit it is run in
     weights = [tensor for tensor in model.graph.initializer if not tensor.name.startswith(_ROTARY)]
     tensor_bytes = sum(tensor.ByteSize() for tensor in weights)
     target = out_dir / GRAPH

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm_export.text_config import resolved_config
+
 if TYPE_CHECKING:
     import torch
 
@@ -76,6 +78,8 @@ class Family:
     vision: Callable[[Checkpoint], VisionSpec]
     prompt: Callable[[Checkpoint], PromptSpec]
     decoder: Callable[[Checkpoint], DecoderSpec]
+    config: Callable[[Checkpoint], Any] = resolved_config
+    """The checkpoint's configuration as transformers' object, or as one of our own class."""
     text_config: Callable[[Checkpoint], dict[str, Any]]
     """The language model's configuration as a plain causal-LM config.json (with model_type, architectures)."""
     text_tensors: dict[str, str]

@@ -26,9 +26,11 @@ def model_shape(checkpoint: Checkpoint, family: Family) -> ModelShape:
     Raises:
         SettingError: The tower is no vision transformer with layers over patches.
     """
-    config = family.text_config(checkpoint)
-    tower = tower_shape_of(family.stored_tower_shapes(checkpoint), family.vision(checkpoint))
-    return ModelShape(decoder=decoder_shape(config, tied=bool(config["tie_word_embeddings"])), tower=tower)
+    text, tower = family.text_config(checkpoint), family.config(checkpoint).vision_config
+    return ModelShape(
+        decoder=decoder_shape(text, tied=bool(text["tie_word_embeddings"])),
+        tower=tower_shape_of(family.stored_tower_shapes(checkpoint), family.vision(checkpoint), tower),
+    )
 
 
 def shape_report(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
@@ -39,12 +41,13 @@ def shape_report(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
         return {}
 
 
-def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec) -> TowerShape:
+def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec, config: Any) -> TowerShape:
     """Sum up the tensors of a tower with its projector.
 
     Args:
         shapes: Tensor name -> shape.
         vision: Tile size and visual tokens; where the tower takes any size, patches and tokens are those of one token.
+        config: The tower's configuration, for what tensors do not tell: heads, and layers that see the whole picture.
 
     Raises:
         SettingError: There are no layers, or no patch embedding.
@@ -57,20 +60,24 @@ def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec) ->
     hidden, patch_values = embeddings[0][0], prod(embeddings[0][1:])
     in_layers = sum(prod(shape) for name, shape in matrices.items() if _LAYER.search(name))
     projector = sum(prod(shape) for name, shape in matrices.items() if not _LAYER.search(name))
+    window = 0
     if vision.patches is None:
         side = embeddings[0][-1]
         patches = (vision.tile_height // side) * (vision.tile_width // side)
     else:
-        patches = vision.patches.merge**2
+        patches, window = vision.patches.merge**2, (vision.patches.window or 0) ** 2
     return TowerShape(
         hidden=hidden,
         n_layer=len(layers),
+        n_head=getattr(config, "num_attention_heads", None) or config.num_heads,
         # As if every feed-forward layer had two matrices, whatever it has.
         n_ff=max(1, round((in_layers / len(layers) - 4 * hidden**2) / (2 * hidden))),
         patches=patches,
         patch_values=patch_values,
         tokens=vision.tokens_per_tile,
         projector_weights=projector,
+        windowed_layers=len(layers) - len(config.fullatt_block_indexes) if window else 0,
+        window=window,
     )
 
 

@@ -17,6 +17,7 @@ from edge_mllm_quant.tower import quantise_tower
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx
     import torch
 
     from edge_mllm.bundle import PatchInput
@@ -71,7 +72,14 @@ def write_vision_onnx(
     model = trace_tower(tower, spec.patches or (spec.tile_height, spec.tile_width), attention)
     del tower
     quantised = quantise_tower(model, recipe, samples)
+    forget_tracing(quantised.model)
     return TowerFiles(save_graph(quantised.model, out), quantised.report)
+
+
+def forget_tracing(model: onnx.ModelProto) -> None:
+    """Remove what torch's exporter notes of its own run, in place: stack traces with paths of this machine."""
+    for noted in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        del noted.metadata_props[:]
 
 
 def tower_samples(checkpoint: Checkpoint, family: Family, pictures: Sequence[RgbArray]) -> tuple[Feeds, ...]:

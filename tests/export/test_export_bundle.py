@@ -53,6 +53,20 @@ def test_bundle_is_whole_and_nothing_lies_beside_it(bundle: Path) -> None:
     assert {"torch", "transformers", "onnxruntime-genai"} <= set(opened.spec.exporter)
 
 
+def test_nothing_tells_where_it_was_made_and_the_same_weights_give_the_same_bytes(
+    bundle: Path, tiny_smolvlm_tied: Path, tmp_path: Path
+) -> None:
+    """torch's exporter notes stack traces with file paths, onnxruntime-genai's the commit of the current directory."""
+    again = tmp_path / "again.edge"
+    export_bundle(str(tiny_smolvlm_tied), again, ExportOptions(allow_loss=True, verify=False))
+    files = {path.name: path.read_bytes() for path in again.iterdir()}
+    for place in (Path(edge_mllm.__file__).parents[1], tmp_path):
+        assert [name for name, data in files.items() if str(place).encode() in data] == []
+    assert [
+        name for name, data in files.items() if name != "bundle.json" and data != (bundle / name).read_bytes()
+    ] == []
+
+
 def test_four_bit_parts_say_their_true_size(bundle: Path) -> None:
     recipe = open_bundle(bundle).spec.recipe
     assert recipe["decoder_onnx"]["name"] == "int4_b32"

@@ -10,7 +10,7 @@ import pytest
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.bundle import ImageSpec, VisionSpec
 from edge_mllm.errors import SettingError
-from edge_mllm.plan.costs import PROGRAM_BYTES, Ask, costs
+from edge_mllm.plan.costs import PROGRAM_BYTES, Ask, costs, token_work
 from edge_mllm.plan.devices import device_names, keep_profile, named_device, scaled, this_machine
 from edge_mllm.plan.facts import ModelFacts, PartSize
 from edge_mllm.plan.roofline import DeviceProfile, Line
@@ -18,7 +18,9 @@ from edge_mllm.plan.shapes import DecoderShape, ModelShape, TowerShape
 from edge_mllm.tilers import LongestEdgeGrid
 
 DECODER = DecoderShape(n_embd=64, n_layer=2, n_head=4, n_kv_head=2, head_dim=16, n_ff=128, n_vocab=1000, tied=True)
-TOWER = TowerShape(hidden=32, n_layer=2, n_ff=64, patches=64, patch_values=192, tokens=16, projector_weights=2048)
+TOWER = TowerShape(
+    hidden=32, n_layer=2, n_head=2, n_ff=64, patches=64, patch_values=192, tokens=16, projector_weights=2048
+)
 FACTS = ModelFacts(
     name="x",
     context_length=512,
@@ -50,9 +52,10 @@ def profile(**changes: object) -> DeviceProfile:
     lines = {
         "picture": line(1e8),
         "tower/int8": line(1e9, 0.01),
-        "prefill/gguf/q4_0": line(1e9),
+        "prefill/gguf/q4_0": line(1e9, 1e-7),
         "prefill/onnx/f32": line(1e9),
         "decode/gguf/q4_0": line(1e8, 0.001),
+        "decode/onnx/f32": line(1e8),
     }
     base = DeviceProfile(machine="m", processor="p", memory_bytes=1, threads=2, created="now", lines=lines, peaks=PEAKS)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
@@ -68,14 +71,19 @@ def test_the_default_comes_first_and_adds_up() -> None:
     cache = 2 * 2 * 2 * 16 * (prompt + 11) * 2
     assert first.memory_bytes == 900_000 + cache + PROGRAM_BYTES
     pixels = 128 * 96 + picture.tiles * 64 * 64
-    vision = pixels / 1e8 + picture.tiles * (TOWER.linear_ops / 1e9 + TOWER.attention_ops / 5e8 + 0.01)
+    vision = pixels / 1e8 + picture.tiles * (TOWER.linear_ops / 1e9 + TOWER.attention_scores / 5e8 + 0.01)
     assert first.vision_s == pytest.approx(vision)
     assert first.ttft_s == pytest.approx(
-        vision + DECODER.linear_ops(prompt) / 1e9 + DECODER.attention_ops(prompt) / 5e8
+        vision + DECODER.linear_ops(prompt) / 1e9 + DECODER.attention_scores(prompt) / 5e8 + 1e-7 * 64 * 2 * prompt
     )
-    attention = DECODER.attention_ops(1, past=prompt + 5.5)
+    attention = DECODER.attention_scores(1, past=prompt + 5.5)
     assert first.decode_tps == pytest.approx(1 / (500_000 / 1e8 + attention / 5e7 + 0.001))
     assert (other.ttft_s, other.decode_tps) == (None, None), "f16 was not measured on this device"
+
+
+def test_a_token_of_the_onnx_decoder_reads_the_cache() -> None:
+    found = [token_work(DECODER, f"decode/{engine}/x", 500, past=100) for engine in ("onnx", "gguf")]
+    assert [work.attention for work in found] == [DECODER.kv_bytes(100, 4.0), DECODER.attention_scores(1, past=100)]
 
 
 def test_a_memory_limit_says_what_fits() -> None:
@@ -93,6 +101,7 @@ def test_another_device_is_scaled_by_its_limits() -> None:
     assert made.estimated and made.processor == "other" and "limits" in made.source
     assert made.lines["decode/gguf/q4_0"].rate == pytest.approx(0.5e8)
     assert made.lines["decode/gguf/q4_0"].attention_rate == pytest.approx(1e8), "products in floats"
+    assert made.lines["decode/onnx/f32"].attention_rate == pytest.approx(2.5e7), "bytes of the cache"
     assert made.lines["decode/gguf/q4_0"].overhead == pytest.approx(0.002)
     assert made.lines["tower/int8"].rate == pytest.approx(0.25e9)
     assert made.lines["prefill/onnx/f32"].rate == pytest.approx(2e9), "products in floats"
@@ -114,5 +123,5 @@ def test_a_measured_profile_is_preferred(tmp_path: Path) -> None:
     estimated = this_machine(tmp_path)
     assert estimated.estimated and estimated.lines
     kept = dataclasses.replace(estimated, estimated=False, source="measured")
-    assert keep_profile(kept, tmp_path).parent == tmp_path / "devices"
+    assert keep_profile(kept, tmp_path).parent == tmp_path / "devices-3"
     assert this_machine(tmp_path) == kept

@@ -18,7 +18,7 @@ from edge_mllm.plan.roofline import (
     load_profile,
     save_profile,
 )
-from edge_mllm.plan.shapes import TowerShape, decoder_shape, tower_shape
+from edge_mllm.plan.shapes import TowerShape, decoder_shape
 
 TEXT = {
     "hidden_size": 64,
@@ -79,7 +79,9 @@ def test_operations_of_the_tower_are_those_pytorch_counts() -> None:
     model = transformers.SiglipVisionModel(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 32, 32))
-    shape = tower_shape(vision, tile=32, tokens=16, projector_weights=0)
+    shape = TowerShape(
+        hidden=48, n_layer=2, n_head=4, n_ff=80, patches=16, patch_values=192, tokens=16, projector_weights=0
+    )
     assert shape.ops == counter.get_total_flops()
 
 
@@ -92,7 +94,8 @@ def test_prefill_in_two_parts_is_as_much_work_as_in_one() -> None:
 
 def test_a_token_of_the_answer_attends_to_all_before_it() -> None:
     shape = decoder_shape(TEXT)
-    assert shape.attention_ops(1, past=100) == 4 * 3 * 4 * 16 * 101
+    assert shape.attention_scores(1, past=100) == 3 * 4 * 101
+    assert shape.attention_ops(1, past=100) == 4 * 16 * 3 * 4 * 101
     assert shape.kv_bytes(100) == 2 * 3 * 2 * 16 * 100 * 2
 
 
@@ -156,9 +159,23 @@ def test_a_fit_of_nothing_is_refused(wrong: list[Observation]) -> None:
 
 def test_products_of_floats_are_assumed_as_slow_as_the_machine_has_them() -> None:
     peaks = Peaks(threads=2, read_bytes_per_s=1, buffer_bytes=1, float32_ops_per_s=1e11, int8_ops_per_s=4e11)
-    assert attention_share("tower/int8", peaks) == attention_share("prefill/gguf/q4_0", peaks) == 0.25
-    assert attention_share("tower/fp32", peaks) == attention_share("decode/gguf/q4_0", peaks) == 1
-    assert attention_share("tower/int8", None) == 1
+    assert attention_share("tower/int8", peaks) == attention_share("prefill/gguf/q4_0", peaks) == 0.25 / 256
+    assert attention_share("tower/fp32", peaks) == attention_share("decode/gguf/q4_0", peaks) == 1 / 256
+    assert attention_share("tower/int8", None) == 1 / 256
+
+
+def test_bytes_of_the_cache_are_assumed_to_be_read_as_fast_as_weights() -> None:
+    assert attention_share("decode/onnx/int4_b32", None) == 1
+
+
+def test_layers_with_windows_see_what_is_in_them() -> None:
+    """Qwen2.5-VL's: 28 of 32 layers see 64 patches, of a picture of 1,024 and then of one smaller than a window."""
+    sizes = {"hidden": 1280, "n_layer": 32, "n_head": 16, "n_ff": 5130, "patch_values": 1176, "projector_weights": 0}
+    tower = TowerShape(**sizes, patches=1024, tokens=256, windowed_layers=28, window=64)
+    assert tower.attention_scores == 16 * 1024 * (4 * 1024 + 28 * 64)
+    assert tower.attention_ops == 4 * 80 * tower.attention_scores
+    small = TowerShape(**sizes, patches=16, tokens=4, windowed_layers=28, window=64)
+    assert small.attention_scores == 16 * 32 * 16 * 16
 
 
 @pytest.fixture
@@ -175,7 +192,14 @@ def profile() -> DeviceProfile:
 def test_operations_of_a_published_tower_are_as_known_from_elsewhere() -> None:
     """174 GFLOP a tile in linear layers, and 38 in attention."""
     tower = TowerShape(
-        hidden=768, n_layer=12, n_ff=3072, patches=1024, patch_values=768, tokens=64, projector_weights=12288 * 960
+        hidden=768,
+        n_layer=12,
+        n_head=12,
+        n_ff=3072,
+        patches=1024,
+        patch_values=768,
+        tokens=64,
+        projector_weights=12288 * 960,
     )
     assert tower.linear_ops / 1e9 == pytest.approx(174, rel=0.04)
     assert tower.attention_ops / 1e9 == pytest.approx(38, rel=0.04)

@@ -109,6 +109,7 @@ FAMILY = Family(
     vision=vision_spec,
     prompt=prompt_spec,
     decoder=decoder_spec,
+    config=_config,
     text_config=partial(text_config, config=_config),
     text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
