@@ -38,13 +38,19 @@ def kept_run(case: Case, plan: Plan, deadline: float) -> Run:
 
 
 def _key(case: Case, plan: Plan) -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD:edge_mllm"]
-    runtime = subprocess.run(command, capture_output=True, text=True, check=True)
     about = {
         "case": dataclasses.asdict(case) | {"model": describe_model(case.model).sha256},
         "plan": dataclasses.asdict(plan),
         "machine": fingerprint(peaks=False).id,
         "versions": package_versions(),
-        "runtime": runtime.stdout.strip(),
+        "runtime": _runtime(),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _runtime() -> str:
+    """Hash of the committed runtime, without what only reckons with measurements."""
+    command = ["git", "-C", str(ROOT), "ls-tree", "-r", "HEAD:edge_mllm"]
+    files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    measured = [line for line in files if not line.partition("\t")[2].startswith("plan/")]
+    return hashlib.sha256("\n".join(measured).encode()).hexdigest()

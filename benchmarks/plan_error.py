@@ -1,10 +1,11 @@
 """Fit this machine's device profile on some models, and measure how far ``plan`` is off on others.
 
-    python benchmarks/plan_error.py                # about 20 minutes; the same command again goes on where it stopped
+    python benchmarks/plan_error.py                # about 30 minutes; the same command again goes on where it stopped
 
 Every model is a shape with random weights, exported and measured by ``bench``; NAME:gguf measures one engine alone. The
 profile is fitted on the models named by --fit and kept for this machine; with --device NAME it is also written into the
-package. The errors on the models named by --test, which the fit has not seen, go to benchmarks/results/plan_error.json.
+package. A fit needs towers in which attention has different shares: over whole pictures of two sizes, and over tiles.
+The errors on the models named by --test, which the fit has not seen, go to benchmarks/results/plan_error.json.
 What ``plan`` tells comes from the configuration alone, and its bytes are compared with the tensors in the files.
 
 Every measurement is kept in build/plan/measured for this runtime, these libraries and this bundle.
@@ -121,8 +122,8 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fit", default="smolvlm-256m,internvl3-1b")
-    parser.add_argument("--test", default="smolvlm-500m,llava-onevision-0.5b,qwen2-vl-2b")
+    parser.add_argument("--fit", default="smolvlm-256m,internvl3-1b,qwen2-vl-2b")
+    parser.add_argument("--test", default="smolvlm-500m,llava-onevision-0.5b:gguf,llava-interleave-0.5b,smolvlm-2.2b")
     parser.add_argument("--engines", default="gguf,onnx", help="of models that do not name their own")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=2)

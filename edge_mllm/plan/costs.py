@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_mllm.bundle import Engine
 from edge_mllm.plan.facts import ModelFacts, PartSize, PicturePlan
-from edge_mllm.plan.roofline import DeviceProfile, Work, reads_cache
+from edge_mllm.plan.roofline import DeviceProfile, Work
 from edge_mllm.plan.shapes import DecoderShape, ModelShape, TowerShape
 
 PROGRAM_BYTES = 300 << 20
@@ -80,17 +80,16 @@ def prompt_work(decoder: DecoderShape, tokens: int) -> Work:
     return Work(decoder.linear_ops(tokens), decoder.residual_values(tokens), decoder.attention_scores(tokens))
 
 
-def token_work(decoder: DecoderShape, line: str, weight_bytes: int, past: float) -> Work:
-    """Bytes of weights and attention of one token of an answer.
+def token_work(decoder: DecoderShape, weight_bytes: int, past: float) -> Work:
+    """Bytes of weights, attention scores and rows of the cache of one token of an answer.
 
     Args:
         decoder: Its shape.
-        line: Of a device profile, which says what attention is counted in.
         weight_bytes: Read for every token.
         past: Tokens in the cache.
     """
-    cached = decoder.kv_bytes(past, _KV_BYTES["onnx"]) if reads_cache(line) else decoder.attention_scores(1, past)
-    return Work(weight_bytes, 1, cached)
+    attention = decoder.attention_scores(1, past) + decoder.cache_rows(past)
+    return Work(weight_bytes, decoder.residual_values(1), attention)
 
 
 def _decoders(facts: ModelFacts) -> Iterator[tuple[Engine, PartSize]]:
@@ -144,12 +143,12 @@ def stage_works(
     picture = facts.picture(ask.width, ask.height)
     prompt = picture.tokens + ask.text_tokens
     cut_pixels = ask.width * ask.height + picture.tiles * facts.vision.tile_width * facts.vision.tile_height
-    decode = f"decode/{engine}/{decoder.recipe}"
+    token = token_work(shape.decoder, decoder.token_bytes, prompt + ask.answer_tokens / 2)
     return {
         "picture": ("picture", Work(cut_pixels, 1)),
         "tower": (f"tower/{tower.recipe}", picture_tower(facts, shape.tower, picture)),
         "prefill": (f"prefill/{engine}/{decoder.prefill}", prompt_work(shape.decoder, prompt)),
-        "token": (decode, token_work(shape.decoder, decode, decoder.token_bytes, prompt + ask.answer_tokens / 2)),
+        "token": (f"decode/{engine}/{decoder.recipe}", token),
     }
 
 

@@ -1,7 +1,7 @@
 """Speeds of devices: measured ones, and estimates for others by the ratio of their limits.
 
 A profile of another machine is scaled stage by stage with the limit that counts there: memory bandwidth for decoding,
-8-bit products for tower and prefill, products of floats for attention scores. How near a kernel comes to the limit
+8-bit products for tower and prefill, products of floats for attention. How near a kernel comes to the limit
 differs between processors, so such a profile is an estimate and says so.
 """
 
@@ -22,7 +22,6 @@ from edge_mllm.plan.roofline import (
     DeviceProfile,
     Line,
     load_profile,
-    reads_cache,
     save_profile,
 )
 
@@ -103,7 +102,11 @@ def scaled(reference: DeviceProfile, target: DeviceProfile) -> DeviceProfile:
     """
     if reference.peaks is None or target.peaks is None:
         raise SettingError("a profile can be scaled only between devices whose limits are known")
-    lines = {name: _scaled_line(name, line, reference.peaks, target.peaks) for name, line in reference.lines.items()}
+    floats = target.peaks.float32_ops_per_s / reference.peaks.float32_ops_per_s
+    lines = {
+        name: _scaled_line(line, _share(name, reference.peaks, target.peaks), floats)
+        for name, line in reference.lines.items()
+    }
     source = f"estimated from {reference.processor} by the ratio of limits; {target.source}"
     return dataclasses.replace(target, lines=lines, source=source, estimated=True)
 
@@ -128,9 +131,7 @@ def _share(stage: str, reference: Peaks, target: Peaks) -> float:
     return target.int8_ops_per_s / reference.int8_ops_per_s
 
 
-def _scaled_line(stage: str, line: Line, reference: Peaks, target: Peaks) -> Line:
-    share = _share(stage, reference, target)
-    attention = share if reads_cache(stage) else target.float32_ops_per_s / reference.float32_ops_per_s
+def _scaled_line(line: Line, share: float, floats: float) -> Line:
     return dataclasses.replace(
-        line, rate=line.rate * share, attention_rate=line.attention_rate * attention, overhead=line.overhead / share
+        line, rate=line.rate * share, attention_rate=line.attention_rate * floats, overhead=line.overhead / share
     )

@@ -4,10 +4,11 @@ Rates are effective ones (caches, kernels and threads included), so they are fit
 The idea is the roofline model (Williams, Waterman, Patterson, Communications of the ACM 52(4), 2009) with the roof that
 counts for each stage: arithmetic for tower and prefill, memory bandwidth for decoding. Attention has a rate of its own:
 its share grows with the square of the tokens. It is counted in scores, pairs of query and key, because scaling,
-exponential and rounding of a score cost more here than its products: towers with heads of 64, 72 and 80 values, and
-decoders with 64 and 128, take the same time a score. Only a token of the ONNX decoder is bound by the bytes of the
-cache instead. A prompt's overhead is counted in values of the residual stream, so a narrow model, whose matrices have
-little to do for each value, is told slower than its operations alone say.
+exponential and rounding of a score cost more here than its products: heads of 64 and of 128 values take nearly the same
+time a score. A token of an answer reads the cache too, so its rows count beside the scores: with as many heads of keys
+as of queries attention costs twice what it does with one for all. The overhead of prompts and tokens is counted in
+values of the residual stream, so a narrow model, whose matrices have little to do for each value, is told slower than
+its operations alone say.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Work:
     amount: float
     """Operations with weights, bytes of weights, or pixels, as the stage counts."""
     count: float
-    """What the overhead is paid for: tiles, values of the residual stream of a prompt, tokens."""
+    """What the overhead is paid for: runs of the tower, values of the decoder's residual stream."""
     attention: float = 0.0
-    """Attention scores; of a token of the ONNX decoder, bytes of the cache."""
+    """Attention scores, and rows of the cache."""
 
 
 @dataclass(frozen=True)
@@ -160,15 +161,8 @@ def fit_all(observations: Mapping[str, Iterable[Observation]], peaks: Peaks | No
 
 def attention_share(line: str, peaks: Peaks | None) -> float:
     """What a line's attention rate is assumed to be, in its other rate, where measurements do not tell."""
-    if reads_cache(line):
-        return 1.0
     products = line.startswith(("tower/", "prefill/")) and line.rsplit("/", 1)[-1] not in FLOATS
     return (peaks.float32_ops_per_s / peaks.int8_ops_per_s if products and peaks is not None else 1.0) / _SCORE
-
-
-def reads_cache(line: str) -> bool:
-    """Whether attention of a line is counted in bytes of the cache instead of scores."""
-    return line.startswith("decode/onnx/")
 
 
 def save_profile(profile: DeviceProfile, path: Path) -> None:

@@ -67,9 +67,13 @@ class DecoderShape:
         """Values of the residual stream that all layers read and write: norms, sums and quantising go over them."""
         return float(tokens * self.n_layer * self.n_embd)
 
-    def kv_bytes(self, tokens: float, value_bytes: float = 2.0) -> float:
+    def cache_rows(self, tokens: float) -> float:
+        """Keys of ``tokens`` tokens, of every head and layer that has its own; there are as many values."""
+        return self.n_layer * self.n_kv_head * tokens
+
+    def kv_bytes(self, tokens: int, value_bytes: float = 2.0) -> float:
         """Bytes of keys and values of ``tokens`` tokens."""
-        return 2.0 * self.n_layer * self.n_kv_head * self.head_dim * tokens * value_bytes
+        return 2.0 * self.head_dim * self.cache_rows(tokens) * value_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,7 @@ def test_a_token_of_the_answer_attends_to_all_before_it() -> None:
     shape = decoder_shape(TEXT)
     assert shape.attention_scores(1, past=100) == 3 * 4 * 101
     assert shape.attention_ops(1, past=100) == 4 * 16 * 3 * 4 * 101
+    assert shape.cache_rows(100) == 3 * 2 * 100
     assert shape.kv_bytes(100) == 2 * 3 * 2 * 16 * 100 * 2
 
 
@@ -162,10 +163,6 @@ def test_products_of_floats_are_assumed_as_slow_as_the_machine_has_them() -> Non
     assert attention_share("tower/int8", peaks) == attention_share("prefill/gguf/q4_0", peaks) == 0.25 / 256
     assert attention_share("tower/fp32", peaks) == attention_share("decode/gguf/q4_0", peaks) == 1 / 256
     assert attention_share("tower/int8", None) == 1 / 256
-
-
-def test_bytes_of_the_cache_are_assumed_to_be_read_as_fast_as_weights() -> None:
-    assert attention_share("decode/onnx/int4_b32", None) == 1
 
 
 def test_layers_with_windows_see_what_is_in_them() -> None:
