@@ -19,7 +19,7 @@ def plan_error(results: Path) -> str:
     rows = [_plan_row(row) for row in found["errors"]]
     exact = "exact" if found["bytes_exact"] else "not exact"
     note = (
-        f"Profile fitted on {' and '.join(found['fitted_on'])}, {found['threads']} threads of "
+        f"Profile fitted on {', '.join(found['fitted_on'])}, {found['threads']} threads of "
         f"{found['machine']['processor']['model']}, {found['created'][:10]}, commit {found['machine']['commit']}, "
         f"medians of {found['repeat']}. Bytes of tower and decoder are {exact}. `int8 prompt`: with prompt weights."
     )

@@ -20,6 +20,8 @@ _PACKAGES = ("openvino", "optimum-intel", "nncf", "transformers", "torch")
 _TOWER = "openvino_vision_embeddings_model.xml"
 _TILES = 4
 """Tiles of noise that ranges are measured on."""
+_MORE = {"qwen2_vl": ("vision_embeddings_merger_model",)}
+"""Further models that a family's tower consists of; the first is no more than its patches then."""
 _GROUP = 32
 """Weights that share a scale, as in the other peers' 4-bit formats."""
 
@@ -31,14 +33,19 @@ def prepare(job: Job) -> None:
         OVPipelineQuantizationConfig,
         OVWeightQuantizationConfig,
     )
-    from transformers import AutoProcessor
 
     parts: dict[str, Any] = {
         "lm_model": OVWeightQuantizationConfig(bits=4, sym=True, group_size=_GROUP, ratio=1.0),
         "text_embeddings_model": OVWeightQuantizationConfig(bits=8),
     }
+    family = _model_type(job.checkpoint)
     if job.variant == "w8":
-        parts["vision_embeddings_model"] = OVWeightQuantizationConfig(bits=8, sym=True)
+        parts |= {
+            name: OVWeightQuantizationConfig(bits=8, sym=True)
+            for name in ("vision_embeddings_model", *_MORE.get(family, ()))
+        }
+    elif family in _MORE:
+        raise RuntimeError("optimum-intel cuts the tower of this family in two, which is quantised with w8 only here")
     source = _older(Path(job.checkpoint), Path(job.out) / "source")
     model = OVModelForVisualCausalLM.from_pretrained(
         source,
@@ -47,7 +54,8 @@ def prepare(job: Job) -> None:
         quantization_config=OVPipelineQuantizationConfig(quantization_configs=parts),
     )
     model.save_pretrained(job.out)
-    AutoProcessor.from_pretrained(source).save_pretrained(job.out)
+    processor = _processor(str(source))
+    processor.save_pretrained(job.out)
     for name in ("chat_template.json", "chat_template.jinja"):
         if (Path(job.checkpoint) / name).is_file():
             shutil.copy(Path(job.checkpoint) / name, job.out)
@@ -105,6 +113,43 @@ def _quantise_tower(out: str) -> None:
         new.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
+def _model_type(folder: str) -> str:
+    return str(json.loads((Path(folder) / "config.json").read_text("utf-8"))["model_type"])
+
+
+def _processor(folder: str) -> Any:
+    """The model's processor. transformers 4's for Qwen2-VL wants torchvision, for videos."""
+    from transformers import AutoProcessor
+
+    return _Qwen2VLProcessor(folder) if _model_type(folder) == "qwen2_vl" else AutoProcessor.from_pretrained(folder)
+
+
+class _Qwen2VLProcessor:
+    """Qwen2VLProcessor for one picture."""
+
+    _IMAGE = "<|image_pad|>"
+
+    def __init__(self, folder: str) -> None:
+        from transformers import AutoTokenizer, Qwen2VLImageProcessor
+
+        self._images, self._tokenizer = (
+            each.from_pretrained(folder) for each in (Qwen2VLImageProcessor, AutoTokenizer)
+        )
+
+    def __call__(self, *, text: str, images: list[Any], return_tensors: str) -> Any:
+        from transformers import BatchFeature
+
+        pixels = self._images(images, return_tensors=return_tensors)
+        count = int(pixels["image_grid_thw"].prod()) // self._images.merge_size**2
+        ids = self._tokenizer(text.replace(self._IMAGE, self._IMAGE * count), return_tensors=return_tensors)
+        return BatchFeature({**ids, **pixels})
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write both parts."""
+        self._images.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+
+
 class _SeenError(Exception):
     """Carries what the tower was to be fed with."""
 
@@ -114,7 +159,6 @@ def _tower_inputs(out: str) -> dict[str, Any]:
     import numpy as np
     from optimum.intel import OVModelForVisualCausalLM
     from PIL import Image
-    from transformers import AutoProcessor
 
     model = OVModelForVisualCausalLM.from_pretrained(out, compile=False, device="CPU")
 
@@ -123,7 +167,7 @@ def _tower_inputs(out: str) -> dict[str, Any]:
 
     model.vision_embeddings.forward = stop
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
-    inputs = AutoProcessor.from_pretrained(out)(text=chat_prompt(out, "x"), images=[picture], return_tensors="pt")
+    inputs = _processor(out)(text=chat_prompt(out, "x"), images=[picture], return_tensors="pt")
     try:
         model.get_vision_embeddings(**inputs)
     except _SeenError as seen:
@@ -136,11 +180,10 @@ class OpenVino:
 
     def __init__(self, job: Job) -> None:
         from optimum.intel import OVModelForVisualCausalLM
-        from transformers import AutoProcessor
 
         settings = {"INFERENCE_NUM_THREADS": str(job.threads), "PERFORMANCE_HINT": "LATENCY"}
         self.model = OVModelForVisualCausalLM.from_pretrained(job.out, ov_config=settings, device="CPU")
-        self.processor, self.out = AutoProcessor.from_pretrained(job.out), job.out
+        self.processor, self.out = _processor(job.out), job.out
         self.vision = VisionClock(self.model, "get_vision_embeddings")
         self.files = [str(path) for path in Path(job.out).glob("openvino_*") if "token" not in path.name]
         versions = {name: metadata.version(name) for name in _PACKAGES}
