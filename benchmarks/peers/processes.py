@@ -55,6 +55,8 @@ def prepare(python: str, script: str, job: Job, limit_s: float) -> None:
             done = subprocess.run(command, stdout=stream, stderr=stream, timeout=limit_s, env=_environment(job))
         except subprocess.TimeoutExpired as error:
             raise PeerFailedError(f"preparing took longer than {limit_s:.0f} s") from error
+    if done.returncode < 0:
+        raise PeerFailedError(f"preparing was ended by signal {-done.returncode}; 9 is the system's when memory runs out")
     if done.returncode:
         raise PeerFailedError(_last_line(log.read_text(errors="replace")))
 
