@@ -56,7 +56,7 @@ def prepare(python: str, script: str, job: Job, limit_s: float) -> None:
         except subprocess.TimeoutExpired as error:
             raise PeerFailedError(f"preparing took longer than {limit_s:.0f} s") from error
     if done.returncode < 0:
-        raise PeerFailedError(f"preparing was ended by signal {-done.returncode}; 9 is the system's when memory runs out")
+        raise PeerFailedError(f"preparing was ended by signal {-done.returncode} (9: memory ran out)")
     if done.returncode:
         raise PeerFailedError(_last_line(log.read_text(errors="replace")))
 
