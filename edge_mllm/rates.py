@@ -97,7 +97,7 @@ def kept_rates(
 
 
 def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, tokens: int) -> Rates | None:
-    from edge_mllm.plan.costs import prompt_work
+    from edge_mllm.plan.costs import prompt_work, tower_work
     from edge_mllm.plan.devices import measured_here
     from edge_mllm.plan.facts import prefill_recipe, prompt_recipe, read_shape
     from edge_mllm.plan.roofline import Work
@@ -115,7 +115,7 @@ def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, 
     pixels = 2 * spec.vision.tile_width * spec.vision.tile_height
     return Rates(
         source=DEVICE,
-        tile_s=tower.seconds(Work(shape.tower.linear_ops, 1, shape.tower.attention_scores)),
+        tile_s=tower.seconds(tower_work(shape.tower)),
         token_s=prefill.seconds(prompt_work(shape.decoder, tokens)) / tokens,
         cut_s=0.0 if picture is None else picture.seconds(Work(pixels, 1)),
     )

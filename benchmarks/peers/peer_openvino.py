@@ -54,8 +54,7 @@ def prepare(job: Job) -> None:
         quantization_config=OVPipelineQuantizationConfig(quantization_configs=parts),
     )
     model.save_pretrained(job.out)
-    processor = _processor(str(source))
-    processor.save_pretrained(job.out)
+    _processor(str(source)).save_pretrained(job.out)
     for name in ("chat_template.json", "chat_template.jinja"):
         if (Path(job.checkpoint) / name).is_file():
             shutil.copy(Path(job.checkpoint) / name, job.out)

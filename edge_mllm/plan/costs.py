@@ -70,9 +70,14 @@ def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) ->
     """
     patches = facts.vision.patches
     if patches is None:
-        return Work(tower.linear_ops * picture.tiles, picture.tiles, tower.attention_scores * picture.tiles)
+        return tower_work(tower, runs=picture.tiles)
     whole = dataclasses.replace(tower, patches=picture.tokens * patches.merge**2, tokens=picture.tokens)
-    return Work(whole.linear_ops, 1, whole.attention_scores)
+    return tower_work(whole)
+
+
+def tower_work(tower: TowerShape, runs: int = 1) -> Work:
+    """Operations and attention scores of so many runs of a tower."""
+    return Work(tower.linear_ops * runs, runs, tower.attention_scores * runs)
 
 
 def prompt_work(decoder: DecoderShape, tokens: int) -> Work:

@@ -1,8 +1,8 @@
 """Speeds of devices: measured ones, and estimates for others by the ratio of their limits.
 
 A profile of another machine is scaled stage by stage with the limit that counts there: memory bandwidth for decoding,
-8-bit products for tower and prefill, products of floats for attention. How near a kernel comes to the limit
-differs between processors, so such a profile is an estimate and says so.
+8-bit products for tower and prefill, products of floats for attention. How near a kernel comes to the limit differs
+between processors, so such a profile is an estimate and says so.
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ from edge_mllm.bench.fingerprint import fingerprint, machine_id
 from edge_mllm.bench.peaks import Peaks
 from edge_mllm.cpu import read_processor
 from edge_mllm.errors import SettingError
-from edge_mllm.plan.roofline import (
-    FLOATS,
-    PROFILE_SCHEMA,
-    DeviceProfile,
-    Line,
-    load_profile,
-    save_profile,
-)
+from edge_mllm.plan.roofline import FLOATS, PROFILE_SCHEMA, DeviceProfile, Line, load_profile, save_profile
 
 REFERENCE = "epyc-zen5-2core"
 """The measured profile that others are scaled from."""

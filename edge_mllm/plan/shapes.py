@@ -46,10 +46,6 @@ class DecoderShape:
         tables = self.head_weights * (1 if self.tied else 2)
         return self.n_layer * (self.block_weights + self.biases) + norms + tables
 
-    def prefill_ops(self, tokens: int, past: int = 0) -> float:
-        """Operations of ``tokens`` prompt tokens behind ``past`` cached ones; logits of the last one only."""
-        return self.linear_ops(tokens) + self.attention_ops(tokens, past)
-
     def linear_ops(self, tokens: int) -> float:
         """Operations with weights of ``tokens`` prompt tokens; logits of the last one only."""
         return 2.0 * tokens * self.n_layer * self.block_weights + 2.0 * self.head_weights
@@ -58,10 +54,6 @@ class DecoderShape:
         """Pairs of query and key in all heads and layers; every token sees those before it and itself."""
         seen = tokens * past + tokens * (tokens + 1) / 2
         return float(self.n_layer * self.n_head) * seen
-
-    def attention_ops(self, tokens: int, past: float = 0) -> float:
-        """Operations of queries with keys and of weights with values."""
-        return 4.0 * self.head_dim * self.attention_scores(tokens, past)
 
     def residual_values(self, tokens: int) -> float:
         """Values of the residual stream that all layers read and write: norms, sums and quantising go over them."""
@@ -110,16 +102,6 @@ class TowerShape:
         whole = (self.n_layer - self.windowed_layers) * self.patches
         within = self.windowed_layers * min(self.window, self.patches)
         return float(self.n_head * self.patches * (whole + within))
-
-    @property
-    def attention_ops(self) -> float:
-        """Operations of the products of activations with activations, per tile."""
-        return 4.0 * self.hidden / self.n_head * self.attention_scores
-
-    @property
-    def ops(self) -> float:
-        """All operations per tile."""
-        return self.linear_ops + self.attention_ops
 
 
 @dataclass(frozen=True, kw_only=True)

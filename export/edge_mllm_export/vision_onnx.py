@@ -72,11 +72,11 @@ def write_vision_onnx(
     model = trace_tower(tower, spec.patches or (spec.tile_height, spec.tile_width), attention)
     del tower
     quantised = quantise_tower(model, recipe, samples)
-    forget_tracing(quantised.model)
+    _forget_tracing(quantised.model)
     return TowerFiles(save_graph(quantised.model, out), quantised.report)
 
 
-def forget_tracing(model: onnx.ModelProto) -> None:
+def _forget_tracing(model: onnx.ModelProto) -> None:
     """Remove what torch's exporter notes of its own run, in place: stack traces with paths of this machine."""
     for noted in (model, model.graph, *model.graph.node, *model.graph.value_info):
         del noted.metadata_props[:]
