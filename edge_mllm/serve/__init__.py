@@ -1,0 +1,1 @@
+"""One model behind HTTP: the OpenAI way, Ollama's way, and what this project adds to both."""
