@@ -1,0 +1,1 @@
+"""Many questions at once: rows of pictures and prompts to rows of answers."""
