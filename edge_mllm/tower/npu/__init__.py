@@ -1,0 +1,1 @@
+"""A tower on an NPU, in a process of its own."""

@@ -1,0 +1,1 @@
+"""A tower's float graph as NPUs take it: fixed shapes, plain operators, fixed scales."""
