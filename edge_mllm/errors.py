@@ -6,11 +6,27 @@ The command line prints ``str(error)`` as one plain line and exits 1; a program 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_LONGEST = 1500
+_BREAKS = re.compile(r"\s*[^\S ]\s*")
+"""White space with a line break or a tab in it; blanks alone stay, for a text that is told about may differ by them."""
 
 
 class EdgeMLLMError(Exception):
-    """Base of all errors of this project; its text says what was wrong and what to do."""
+    """Base of all errors of this project; its text says what was wrong and what to do, in one line that can be shown.
+
+    What libraries, files and names brought along is made so: no line breaks, no control characters, no end of pages.
+    """
+
+    def __str__(self) -> str:
+        line = _BREAKS.sub(" ", self._text()).strip()
+        shown = "".join(each if each.isprintable() else "?" for each in line)
+        return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class ExtraMissingError(EdgeMLLMError, ImportError):
@@ -27,7 +43,22 @@ class ModelNotFoundError(EdgeMLLMError, FileNotFoundError):
     def __init__(self, path: str | Path, reason: str = "no such file or directory") -> None:
         super().__init__(f"no model at '{path}': {reason}")
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
+        return str(self.args[0])
+
+
+class CheckpointOnlyError(ModelNotFoundError):
+    """A repository of the hub holds a checkpoint, which must be exported first."""
+
+
+class HubError(EdgeMLLMError, OSError):
+    """A model cannot be had from the hub."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot get '{name}': {reason}")
+        self.name, self.reason = name, reason
+
+    def _text(self) -> str:
         return str(self.args[0])
 
 
@@ -62,6 +93,13 @@ class PartChangedError(BundleError):
         super().__init__(path, f"the file '{file}' has changed ({what}); copy the bundle again")
 
 
+class PartPointerError(BundleError):
+    """A file is a Git LFS pointer: the bundle was cloned without its large files."""
+
+    def __init__(self, path: str | Path, file: str) -> None:
+        super().__init__(path, f"the file '{file}' is a Git LFS pointer; fetch the file with 'git lfs pull'")
+
+
 class PartMismatchError(BundleError):
     """Tower, decoder and tokenizer of a bundle do not belong together."""
 
@@ -79,18 +117,53 @@ class PromptError(EdgeMLLMError, ValueError):
 
 
 class ContextOverflowError(PromptError):
-    """Prompt, pictures and answer do not fit the context."""
+    """Prompt, pictures and answer do not fit the context.
 
-    def __init__(self, needed: int, capacity: int, image_tokens: int) -> None:
+    Args:
+        needed: Tokens of all of it.
+        capacity: What the context holds.
+        image_tokens: Those that are of pictures; None where that is not known.
+    """
+
+    def __init__(self, needed: int, capacity: int, image_tokens: int | None) -> None:
+        pictures = "" if image_tokens is None else f" ({image_tokens} of them for pictures)"
         super().__init__(
-            f"the prompt needs {needed} tokens ({image_tokens} of them for pictures) but the context holds {capacity}; "
-            "use --detail low, --max-image-tokens, fewer pictures or a shorter prompt"
+            f"the prompt needs {needed} tokens{pictures} but the context holds {capacity}; "
+            "use `detail='low'`, `max_image_tokens`, fewer pictures or a shorter prompt"
         )
         self.needed, self.capacity = needed, capacity
 
 
 class EngineError(EdgeMLLMError, RuntimeError):
     """An engine is not in the bundle, or failed."""
+
+
+class BusyError(EngineError):
+    """A model was asked while it makes another answer.
+
+    Args:
+        own: The thread that asks has that answer's stream open, so waiting for it would never end.
+    """
+
+    def __init__(self, *, own: bool) -> None:
+        advice = "read its stream to the end or close it first" if own else "ask again later"
+        super().__init__(f"another answer is being made with this model; {advice}, or load the model twice")
+
+
+class ClosedError(EngineError):
+    """A model was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the model was closed; load it again")
+
+
+class ForkedError(EngineError):
+    """A model was used in another process than the one that loaded it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model was loaded before this process was forked, and its threads are not here; load it again"
+        )
 
 
 class SettingError(EdgeMLLMError, ValueError):
@@ -119,6 +192,14 @@ class TaskError(EdgeMLLMError, ValueError):
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"cannot read the task '{path}': {reason}")
         self.reason = reason
+
+
+class RowError(EdgeMLLMError, ValueError):
+    """A row of questions has another form."""
+
+
+class WorkerError(EdgeMLLMError, RuntimeError):
+    """A process that answers rows failed."""
 
 
 class ResultError(EdgeMLLMError, ValueError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
 
 
@@ -14,6 +16,18 @@ class FieldError(Exception):
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}" if where else reason)
+
+
+def parse_json(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """As ``json.loads``, for text that other places write out again: half of a surrogate pair is an error.
+
+    Raises:
+        ValueError: It is no JSON, or holds such a half.
+    """
+    document = json.loads(text, parse_constant=parse_constant)
+    if "\\u" in text:
+        json.dumps(document, ensure_ascii=False).encode()
+    return document
 
 
 def plain(value: Any) -> Any:
@@ -42,7 +56,7 @@ def read_typed(kind: Any, value: Any, where: str = "") -> Any:
         return _read_dataclass(kind, value, where)
     origin = get_origin(kind)
     if origin is Literal:
-        if value not in get_args(kind):
+        if type(value) not in {type(choice) for choice in get_args(kind)} or value not in get_args(kind):
             allowed = ", ".join(str(choice) for choice in get_args(kind))
             raise FieldError(where, f"{value!r} is not one of {allowed}")
         return value
@@ -78,7 +92,7 @@ def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
         return read_typed(rest[0], value, where)
     found = value.get("kind") if isinstance(value, dict) else None
     by_kind = {kind.kind: kind for kind in rest}
-    if found not in by_kind:
+    if not isinstance(found, str) or found not in by_kind:
         raise FieldError(f"{where}.kind", f"{found!r} is not one of {', '.join(by_kind)}")
     return read_typed(by_kind[found], value, where)
 
@@ -101,7 +115,10 @@ def _read_container(origin: Any, inner: tuple[Any, ...], value: Any, where: str)
 
 def _read_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise FieldError(where, "it is no number of this size") from None
     if type(value) is not kind:
         raise FieldError(where, f"expected {kind.__name__}, found {_name(value)}")
     if kind is float and not math.isfinite(value):

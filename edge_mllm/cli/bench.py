@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli._errors import plain_errors
-from edge_mllm.cli.bench_output import Wanted, write_results
+from edge_mllm.cli.terminal.bench_output import Shown, Wanted, write_results
+from edge_mllm.cli.terminal.competition import tell_competition, warn_of_competition
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.given import refuse_unused
+from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
-    from edge_mllm.bench.measure import Plan
-    from edge_mllm.bench.result import Case, Result
+    from edge_mllm.measure.bench.cases import Grid
+    from edge_mllm.measure.bench.measure import Plan
+    from edge_mllm.measure.bench.result import Case, Result
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -23,23 +27,20 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     subcommand_metavar="",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="The result file on standard output.")]
-CsvFlag = Annotated[bool, typer.Option("--csv", help="One line per run on standard output.")]
-MdFlag = Annotated[bool, typer.Option("--md", help="Markdown tables on standard output.")]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Where the time went, as .png or .svg.")]
 Reductions = Annotated[
     list[str] | None, typer.Option(metavar="METHOD[:RATIO]", help="As for run, or none; may be repeated.")
 ]
 PromptWeights = Annotated[
     bool, typer.Option("--prompt-weights/--no-prompt-weights", help="As for run --no-prompt-weights.")
 ]
-OutFile = Annotated[Path | None, typer.Option("-o", "--out", help="Write the result file there.")]
 
 
 @app.callback()
 @plain_errors
+@grouped
 def bench(
     context: typer.Context,
     *,
@@ -61,11 +62,7 @@ def bench(
     repeat: Annotated[int, typer.Option(min=1, help="Measured answers per case.")] = 5,
     warmup: Annotated[int, typer.Option(min=0, help="Answers before them that do not count.")] = 1,
     loads: Annotated[int, typer.Option(min=1, help="Cold and warm loads per case.")] = 2,
-    as_json: JsonFlag = False,
-    as_csv: CsvFlag = False,
-    as_md: MdFlag = False,
-    plot: PlotFile = None,
-    out: OutFile = None,
+    wanted: Wanted,
 ) -> None:
     """Measure every stage of an answer: load, picture, tower, prefill, first token, decode; memory and energy too.
 
@@ -73,12 +70,12 @@ def bench(
     another picture and has a fixed length, so that neither caches nor the model's mood change the figures.
     """
     if context.invoked_subcommand is not None:
+        refuse_unused(context, (), f"'{context.invoked_subcommand}', which takes its options after its name,")
         return
-    from edge_mllm.bench.cases import Grid, parse_size
-    from edge_mllm.bench.measure import Plan
     from edge_mllm.errors import SettingError
+    from edge_mllm.measure.bench.cases import Grid, parse_size
+    from edge_mllm.measure.bench.measure import Plan
 
-    wanted = Wanted(as_json=as_json, as_csv=as_csv, as_md=as_md, plot=plot, out=out)
     if compare and (model or engine or mmproj):
         raise SettingError("--compare names its own models and engines; leave out --model, --engine and --mmproj")
     grid = partial(
@@ -94,40 +91,70 @@ def bench(
     )
     plan = Plan(warmup=warmup, repeat=repeat, loads=loads)
     if compare:
-        sides = [grid(models=[path], engines=[name]).cases() for path, name in map(_split, compare)]
-        result = _run_pairs(list(zip(*sides, strict=True)), plan)
+        result = _run_pairs(_in_pairs(grid, compare), plan)
     else:
-        cases = grid(models=model or [_starter()], engines=_items(engine) or (None,), mmproj=mmproj).cases()
-        result = _run_grid(cases, plan)
+        result = _run_grid(_in_grid(grid, model, engine, mmproj), plan)
+    tell_competition(max((run.other_cores or 0.0 for run in result.runs), default=0.0))
     write_results([result], wanted)
 
 
 @app.command()
 @plain_errors
+@grouped
 def report(
     files: Annotated[list[Path], typer.Argument(help="Result files of edge-mllm bench -o.")],
     *,
-    as_json: JsonFlag = False,
-    as_csv: CsvFlag = False,
-    as_md: MdFlag = False,
-    plot: PlotFile = None,
+    wanted: Shown,
 ) -> None:
     """Merge result files into one table."""
-    from edge_mllm.bench.result import read_result
+    from edge_mllm.measure.bench.result import read_result
 
-    write_results([read_result(file) for file in files], Wanted(as_json, as_csv, as_md, plot))
+    write_results([read_result(file) for file in files], wanted)
+
+
+def _in_grid(
+    grid: Callable[..., Grid], model: list[str] | None, engine: list[str] | None, mmproj: str | None
+) -> list[Case]:
+    """Every combination of models, engines and what the grid has."""
+    places = [_found(name) for name in model] if model else [_found(None)]
+    towers = {tower for _, tower in places if tower is not None}
+    mmproj = mmproj or (towers.pop() if len(towers) == 1 else None)
+    return grid(models=[path for path, _ in places], engines=_items(engine) or (None,), mmproj=mmproj).cases()
+
+
+def _begin(cases: Sequence[Case]) -> None:
+    """See that models are there, then whether other programs compete, before minutes are spent.
+
+    Raises:
+        ModelNotFoundError: A model is not there.
+    """
+    from edge_mllm.errors import ModelNotFoundError
+
+    for case in cases:
+        if not Path(case.model).exists():
+            raise ModelNotFoundError(case.model)
+    warn_of_competition()
 
 
 def _run_grid(cases: list[Case], plan: Plan) -> Result:
-    from edge_mllm.bench.measure import run_grid
+    from edge_mllm.measure.bench.measure import run_grid
 
+    _begin(cases)
     with _progress() as tell:
         return run_grid(cases, plan, tell)
 
 
-def _run_pairs(pairs: list[tuple[Case, Case]], plan: Plan) -> Result:
-    from edge_mllm.bench.measure import run_pairs
+def _in_pairs(grid: Callable[..., Grid], compare: tuple[str, str]) -> list[tuple[Case, Case]]:
+    """The cases of both sides of a comparison, side by side."""
+    sides = ((*_found(path), name) for path, name in map(_split, compare))
+    first, second = (grid(models=[path], engines=[name], mmproj=tower).cases() for path, tower, name in sides)
+    return list(zip(first, second, strict=True))
 
+
+def _run_pairs(pairs: list[tuple[Case, Case]], plan: Plan) -> Result:
+    from edge_mllm.measure.bench.measure import run_pairs
+
+    _begin([case for pair in pairs for case in pair])
     with _progress() as tell:
         return run_pairs(pairs, plan, tell)
 
@@ -163,7 +190,9 @@ def _split(text: str) -> tuple[str, str | None]:
     return (path, engine) if at and engine in ("onnx", "gguf") else (text, None)
 
 
-def _starter() -> str:
-    from edge_mllm.session import starter_bundle
+def _found(name: str | None) -> tuple[str, str | None]:
+    """Path of a model and of its tower, where it was fetched with one."""
+    from edge_mllm.session.files import find_model
 
-    return str(starter_bundle())
+    place = find_model(name)
+    return str(place.path), None if place.mmproj is None else str(place.mmproj)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from edge_mllm.cli.terminal import options
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
+
 if TYPE_CHECKING:
-    from edge_mllm.doctor import Finding
+    from edge_mllm.measure.doctor import Finding
 
 _MARKS = {
     "ok": ("green", "ok"),
@@ -20,22 +22,20 @@ _MARKS = {
 }
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:
+@plain_errors
+@grouped
+def doctor(*, output: options.JsonOptions) -> None:
     """Look at this machine: what it can do, what slows it down, and what to do about it.
 
     Exits 1 when there is a problem; warnings do not count.
     """
-    from edge_mllm.doctor import diagnose
-    from edge_mllm.machine_facts import gather_facts
+    from edge_mllm.measure.doctor import diagnose
+    from edge_mllm.measure.machine_facts import gather_facts
 
     findings = diagnose(gather_facts())
     healthy = all(finding.status != "problem" for finding in findings)
-    if as_json:
-        report = {"healthy": healthy, "findings": [dataclasses.asdict(finding) for finding in findings]}
-        json.dump(report, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+    if output.wanted:
+        output.write({"healthy": healthy, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         _show(findings)
     if not healthy:
@@ -43,18 +43,19 @@ def doctor(
 
 
 def _show(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column()
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import hanging
+
+    console = wide_console()
+    topics = max((len(finding.topic) for finding in findings), default=0) + 2
     for finding in findings:
         style, mark = _MARKS[finding.status]
-        detail = Text(finding.detail)
+        line = Text(hanging(f"{mark:9}{finding.topic:{topics}}", finding.detail, console.width))
+        line.stylize(style, 0, len(mark))
+        console.print(line, soft_wrap=True)
         if finding.remedy:
-            detail.append(f"\n-> {finding.remedy}", style="cyan")
-        table.add_row(Text(mark, style=style), finding.topic, detail)
-    Console().print(table)
+            console.print(
+                hanging(" " * (9 + topics) + "-> ", finding.remedy, console.width), style="cyan", soft_wrap=True
+            )

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli._errors import plain_errors
-from edge_mllm.cli._options import EngineOption, JsonOption, ModelOption, ThreadsOption
+from edge_mllm.cli.terminal.errors import fail, plain_errors
+from edge_mllm.cli.terminal.given import refuse_unused
+from edge_mllm.cli.terminal.groups import grouped
+from edge_mllm.cli.terminal.options import EngineOption, JsonOptions, ModelOption, ThreadsOption
 from edge_mllm.errors import ExtraMissingError, SettingError
 
 if TYPE_CHECKING:
-    from edge_mllm.eval import Answerer, RunSettings, Task
+    from edge_mllm.measure.eval import Answerer, RunSettings, Task
 
 COMPARE = "compare"
 
 
 @plain_errors
+@grouped
 def evaluate(
+    context: typer.Context,
     task: Annotated[
         str, typer.Argument(help="A task file or folder (.tsv, .csv, .parquet, .json, .jsonl), or the word 'compare'.")
     ],
@@ -49,7 +51,7 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="A further folder to look for pictures in.")] = None,
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; an interrupted run there goes on.")] = None,
-    as_json: JsonOption = False,
+    output: JsonOptions,
 ) -> None:
     """Ask a model every question of a benchmark file and score the answers.
 
@@ -59,41 +61,42 @@ def evaluate(
     tells whether two results differ by more than chance.
     """
     if task == COMPARE:
-        _compare(results or [], seed, as_json)
+        refuse_unused(context, ("seed", "as_json", "json_indent"), COMPARE)
+        _compare(results or [], seed, output)
         return
     if results:
         raise SettingError(f"one task at a time; '{results[0]}' is too much (two results: edge-mllm eval compare A B)")
-    from edge_mllm.eval import RunSettings, read_task
+    from edge_mllm.measure.eval import RunSettings, read_task
 
     questions = read_task(task, images)
     settings = RunSettings(scorer=scorer, max_new_tokens=max_new_tokens, suffix=suffix, limit=limit, seed=seed)
     answerer = _answerer(model, engine, reference, threads)
     folder = out or Path("eval-results") / _slug(questions.name, answerer.name, answerer.engine)
-    _run(questions, answerer, settings, folder, as_json)
+    _run(questions, answerer, settings, folder, output)
 
 
 def _answerer(model: Path | None, engine: str | None, reference: str | None, threads: int | None) -> Answerer:
     if reference is None:
-        from edge_mllm.eval.bundle_answerer import BundleAnswerer
-        from edge_mllm.session import load
+        from edge_mllm.measure.eval.bundle_answerer import BundleAnswerer
+        from edge_mllm.session.session import load
 
         return BundleAnswerer(load(model, engine=engine, threads=threads))
     if model is not None or engine is not None:
         raise SettingError("--reference evaluates a checkpoint in transformers; leave --model and --engine out")
     try:
-        from edge_mllm_export.reference_answerer import ReferenceAnswerer
+        from edge_mllm_export.reference.answerer import ReferenceAnswerer
 
-        return ReferenceAnswerer(reference)
+        return ReferenceAnswerer(reference, threads=threads)
     except ModuleNotFoundError as error:
         raise ExtraMissingError("export", error.name or "transformers") from error
 
 
-def _run(task: Task, answerer: Answerer, settings: RunSettings, folder: Path, as_json: bool) -> None:
+def _run(task: Task, answerer: Answerer, settings: RunSettings, folder: Path, output: JsonOptions) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_mllm.eval import run_task, summarise, write_report
-    from edge_mllm.eval.report import headline
+    from edge_mllm.measure.eval import run_task, summarise, write_report
+    from edge_mllm.measure.eval.report import headline
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -105,28 +108,25 @@ def _run(task: Task, answerer: Answerer, settings: RunSettings, folder: Path, as
 
         summary = summarise(run_task(task, answerer, settings, folder, show))
     paths = write_report(summary, folder)
-    if as_json:
-        _print_json(summary)
+    if output.wanted:
+        output.write(summary)
     else:
         print(f"{task.name}, {answerer.name} ({answerer.engine}): {headline(summary)}")
         print(f"Report: {paths[1]}")
+    if not summary["overall"]["questions"]:
+        fail("no question counted, so there is no score; the report names what is wrong with each")
 
 
-def _compare(results: list[Path], seed: int, as_json: bool) -> None:
-    from edge_mllm.eval import compare_files
+def _compare(results: list[Path], seed: int, output: JsonOptions) -> None:
+    from edge_mllm.measure.eval import compare_files
 
     if len(results) != 2:
         raise SettingError(f"compare takes two results, got {len(results)}: edge-mllm eval compare A B")
     comparison = compare_files(*results, seed=seed)
-    if as_json:
-        _print_json(dataclasses.asdict(comparison) | {"line": comparison.line})
+    if output.wanted:
+        output.write(dataclasses.asdict(comparison) | {"line": comparison.line})
     else:
         print(comparison.line)
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    json.dump(values, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
 
 
 def _slug(*names: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli._errors import plain_errors
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
+from edge_mllm.cli.terminal.options import QuietOption
 
 if TYPE_CHECKING:
-    from edge_mllm.bundle import BundleSpec
+    from edge_mllm.bundle.spec import BundleSpec
+    from edge_mllm_export import Limits
 
 
 class FormatName(StrEnum):
@@ -42,6 +46,7 @@ _NEEDED = {
     "onnxscript": "onnxscript",
     "onnxruntime_genai": "onnxruntime-genai",
     "safetensors": "safetensors",
+    "sentencepiece": "sentencepiece",
     "gguf": "gguf",
 }
 """Modules of the ``export`` extra -> distributions."""
@@ -63,19 +68,57 @@ Calibration = Annotated[
 Calibrate = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Your pictures (and questions.txt) to quantise the decoder with.")
 ]
+Base = Annotated[str | None, typer.Option(metavar="DIR", help="The base of an adapter: a directory or a hub id.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TARGET=TYPE", help="An exception, as head=q4_0, projector=fp32, 'blk.*.ffn_down=q8_0'."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NPU[:ARCH,...]",
+        help="Also the tower for an NPU: qnn-htp, or qnn-htp:v73,v75 compiled for these generations of Hexagon.",
+    ),
+]
+NpuPrecision = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of the tower for an NPU: a16w8 (default), a8w8, fp16 (needs no calibration)."),
+]
 TileTags = Annotated[bool, typer.Option("--tile-tags", help="A text tag before every tile, for models trained so.")]
 PanAndScan = Annotated[
     bool, typer.Option("--pan-and-scan", help="Crops of long pictures beside the whole, where the model knows them.")
 ]
 _LIMITS = "How much a quantised part may lose"
-AllowLoss = Annotated[
-    bool, typer.Option("--allow-loss", help="Keep the bundle whatever it lost.", rich_help_panel=_LIMITS)
-]
-MinTop1 = Annotated[float | None, typer.Option(help="Smallest share of equal best tokens.", rich_help_panel=_LIMITS)]
-MaxKl = Annotated[float | None, typer.Option(help="Largest mean KL divergence in nats.", rich_help_panel=_LIMITS)]
-MinCosine = Annotated[
-    float | None, typer.Option(help="Smallest mean cosine of visual embeddings.", rich_help_panel=_LIMITS)
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What a quantised part may lose; a group of options (:mod:`edge_mllm.cli.terminal.groups`)."""
+
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Keep the bundle whatever it lost.", rich_help_panel=_LIMITS)
+    ] = False
+    min_top1: Annotated[
+        float | None, typer.Option(help="Smallest share of equal best tokens.", rich_help_panel=_LIMITS)
+    ] = None
+    max_kl: Annotated[
+        float | None, typer.Option(help="Largest mean KL divergence in nats.", rich_help_panel=_LIMITS)
+    ] = None
+    min_cosine: Annotated[
+        float | None, typer.Option(help="Smallest mean cosine of visual embeddings.", rich_help_panel=_LIMITS)
+    ] = None
+
+    def limits(self) -> Limits:
+        """What was typed, and defaults for the rest.
+
+        Raises:
+            SettingError: A limit is outside its range.
+        """
+        from edge_mllm_export import Limits
+
+        typed = {"min_top1": self.min_top1, "max_kl": self.max_kl, "min_cosine": self.min_cosine}
+        return Limits(**{name: value for name, value in typed.items() if value is not None})
+
 
 KV = Annotated[
     KVName | None,
@@ -95,6 +138,7 @@ MaxLoss = Annotated[
 
 
 @plain_errors
+@grouped
 def export(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A checkpoint directory, a hub id (org/name@revision), shape:NAME.")
@@ -110,29 +154,25 @@ def export(
     vision: Annotated[
         str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16, int8 (default), int8_static, int4.")
     ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TARGET=TYPE", help="An exception, as head=q4_0, projector=fp32, 'blk.*.ffn_down=q8_0'."),
-    ] = None,
+    target: Target = None,
+    npu_precision: NpuPrecision = None,
+    override: Overrides = None,
     calibrate: Calibrate = None,
     calibration: Calibration = None,
+    base: Base = None,
     mmproj: Annotated[bool, typer.Option("--mmproj", help="Also write mmproj.gguf for llama.cpp.")] = False,
     tile_tags: TileTags = False,
     pan_and_scan: PanAndScan = False,
     verify: Annotated[bool, typer.Option(help="Compare the bundle with its checkpoint.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
-    allow_loss: AllowLoss = False,
-    min_top1: MinTop1 = None,
-    max_kl: MaxKl = None,
-    min_cosine: MinCosine = None,
+    losing: LossOptions,
+    quiet: QuietOption = False,
 ) -> None:
     """Turn a checkpoint into a bundle and compare the two."""
     _require_extra()
-    from edge_mllm.limits import parse_bytes
-    from edge_mllm_export import ExportOptions, Limits, export_bundle, parse_override
+    from edge_mllm.answer.limits import parse_bytes
+    from edge_mllm_export import ExportOptions, export_bundle, parse_override
 
-    chosen = {"min_top1": min_top1, "max_kl": max_kl, "min_cosine": min_cosine}
-    limits = Limits(**{name: value for name, value in chosen.items() if value is not None})
     options = ExportOptions(
         format=format.value,
         quant=quant,
@@ -141,20 +181,24 @@ def export(
         max_size=None if max_size is None else parse_bytes(max_size),
         max_loss=max_loss,
         vision=vision,
+        target=target,
+        npu_precision=npu_precision,
+        base=base,
         mmproj=mmproj,
         tile_tags=tile_tags,
         pan_and_scan=pan_and_scan,
         verify=verify,
         force=force,
-        allow_loss=allow_loss,
-        limits=limits,
+        allow_loss=losing.allow_loss,
+        limits=losing.limits(),
         overrides=tuple(parse_override(text) for text in override or ()),
         calibrate=calibrate,
         calibration=calibration,
     )
-    with _interruptible(), _progress() as announce:
+    with _interruptible(), _progress(quiet) as announce:
         spec = export_bundle(source, out, options, announce)
-    _report(spec, out)
+    if not quiet:
+        _report(spec, out)
 
 
 def _require_extra() -> None:
@@ -180,8 +224,11 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
     """A spinner with the current step and its time on a terminal, one line per step elsewhere."""
+    if quiet:
+        yield lambda _: None
+        return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -208,14 +255,12 @@ def _finish(progress: object) -> None:
 
 
 def _report(spec: BundleSpec, out: Path) -> None:
-    from rich.console import Console
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import show_text, show_verification
+    from edge_mllm.measure.bundle_report import recipe_lines, verification_rows
 
-    from edge_mllm.cli._verification import recipe_lines, verification_table
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
-    for line in recipe_lines(spec):
-        console.print(line, markup=False)
+    console = wide_console(stderr=True)
+    show_text(console, "\n".join(recipe_lines(spec)))
     if spec.verification:
-        console.print(verification_table(spec.verification))
-    size = sum(part.bytes for part in spec.parts.values())
-    console.print(f"{out}: {size / 1e6:.1f} MB, engines {', '.join(spec.engines)}", markup=False)
+        show_verification(console, str(spec.verification["reference"]), list(verification_rows(spec)))
+    show_text(console, f"{out}: {spec.bytes / 1e6:.1f} MB, engines {', '.join(spec.engines)}")

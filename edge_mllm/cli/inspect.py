@@ -2,87 +2,92 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli import _options as options
-from edge_mllm.cli._errors import plain_errors
-from edge_mllm.cli._verification import recipe_lines, verification_table
+from edge_mllm.cli.terminal import options
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
-    from edge_mllm.bundle import BundleSpec
-    from edge_mllm.pair.files import PairFiles
+    from edge_mllm.bundle.gguf_pair import PairFiles
+    from edge_mllm.bundle.spec import BundleSpec
 
-_SAMPLE_SIZES = ((1024, 768), (640, 480), (768, 1366), (4000, 3000))
-"""Width and height of a photo, a small picture, a phone screen and a camera picture."""
 _LONG = 5
 """Most entries of a list that is shown whole."""
 
 
 @plain_errors
+@grouped
 def inspect(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="As for run -m.")] = None,
-    as_json: options.JsonOption = False,
-    check: Annotated[bool, typer.Option(help="Compare every file with its SHA-256.")] = False,
+    *,
+    output: options.JsonOptions,
+    check: Annotated[bool, typer.Option(help="Compare every file of a bundle with its SHA-256.")] = False,
     precision: options.PrecisionOption = None,
     mmproj: options.MmprojOption = None,
 ) -> None:
     """Show a bundle: source, licence, parts, tokens per picture, recipe, and how it compares with its checkpoint."""
-    from edge_mllm.components import open_files
-    from edge_mllm.pair.files import is_gguf, read_pair
-    from edge_mllm.session import starter_bundle
+    from edge_mllm.bundle.files import OpenBundle
+    from edge_mllm.bundle.gguf_pair import is_gguf, read_pair
+    from edge_mllm.bundle.published.directory import is_published
+    from edge_mllm.errors import SettingError
+    from edge_mllm.session.files import check_layout, find_model, open_files
 
-    path = starter_bundle() if model is None else model
+    place = find_model(model)
+    path, mmproj = place.path, mmproj or place.mmproj
+    check_layout(path, precision=precision, mmproj=mmproj)
+    if check and (is_gguf(path) or is_published(path)):
+        raise SettingError(f"'{path}' is no bundle: nothing says what its files' SHA-256 must be")
     if is_gguf(path):
-        _show_pair(read_pair(path, mmproj), as_json)
+        _show_pair(read_pair(path, mmproj), output)
         return
     bundle = open_files(path, check_hashes=check, precision=precision)
-    if as_json:
-        document = asdict(bundle.spec) | {"tokens_per_picture": tokens_per_picture(bundle.spec)}
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if check and isinstance(bundle, OpenBundle):
+        for part in (part for tower in bundle.spec.npu for part in tower.files):
+            bundle.checked(part)
+    if output.wanted:
+        from edge_mllm.measure.bundle_report import tokens_per_picture
+
+        output.write(asdict(bundle.spec) | {"tokens_per_picture": tokens_per_picture(bundle.spec)})
         return
     _show(bundle.spec, bundle.path)
 
 
-def tokens_per_picture(spec: BundleSpec) -> dict[str, dict[str, int]]:
-    """Tiles and visual tokens that pictures of some sizes become."""
-    from edge_mllm.tile_plan import plan_tiles
-
-    counts = {}
-    for width, height in _SAMPLE_SIZES:
-        plan = plan_tiles(width, height, spec.image.tiler)
-        counts[f"{width}x{height}"] = {"tiles": plan.count, "tokens": plan.tokens(spec.vision.tokens_per_tile)}
-    return counts
-
-
 def _show(spec: BundleSpec, path: Path) -> None:
-    from rich.table import Table
-
-    from edge_mllm.cli._console import wide_console
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import show_facts, show_table, show_text, show_verification
+    from edge_mllm.measure.bundle_report import recipe_lines, verification_rows
 
     console = wide_console()
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in _facts(spec, path).items():
-        facts.add_row(name, value)
-    console.print(facts)
-    parts = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", title="\nparts")
-    for column in ("part", "file", "precision"):
-        parts.add_column(column)
-    parts.add_column("MB", justify="right")
-    for name, part in spec.parts.items():
-        parts.add_row(name, part.file, part.precision, f"{part.bytes / 1e6:.2f}")
-    console.print(parts)
+    show_facts(console, _facts(spec, path))
+    parts = [(name, part.file, part.precision, f"{part.bytes / 1e6:.2f}") for name, part in spec.parts.items()]
+    show_table(console, ("part", "file", "precision", "MB"), parts, right=("MB",), title="\nparts")
+    npu = [
+        (f"{tower.target} {each.architecture} (QNN {each.sdk})", each.binary.file, f"{each.binary.bytes / 1e6:.2f}")
+        for tower in spec.npu
+        for each in tower.contexts
+    ]
+    graphs = [
+        (f"{t.target}, {t.precision}, {t.tiles} a run", t.graph.file, f"{t.graph.bytes / 1e6:.2f}") for t in spec.npu
+    ]
+    if graphs:
+        show_table(console, ("NPU", "file", "MB"), graphs + npu, right=("MB",), title="\ntowers for NPUs")
     try:
-        console.print("", *recipe_lines(spec), sep="\n")
-        found = verification_table(spec.verification) if spec.verification else "\nverification: none was recorded"
-        console.print(found)
+        recipes = list(recipe_lines(spec))
+        rows = list(verification_rows(spec)) if spec.verification else []
     except (KeyError, TypeError, ValueError, AttributeError):
         console.print("\nrecipe and verification are of another exporter; --json shows them")
+        return
+    console.print()
+    show_text(console, "\n".join(recipes))
+    if spec.verification:
+        show_verification(console, str(spec.verification["reference"]), rows)
+    else:
+        console.print("\nverification: none was recorded")
 
 
 def _rule(name: str, value: object) -> str:
@@ -91,6 +96,8 @@ def _rule(name: str, value: object) -> str:
 
 
 def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
+    from edge_mllm.measure.bundle_report import tokens_per_picture
+
     tiler = asdict(spec.image.tiler)
     rules = ", ".join(_rule(name, value) for name, value in tiler.items() if name != "kind")
     tokens = ", ".join(
@@ -111,31 +118,37 @@ def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
         "tiles": f"{spec.vision.tile_width}x{spec.vision.tile_height} pixels, "
         f"{spec.vision.tokens_per_tile} tokens each; {spec.image.tiler.kind} ({rules}), {spec.image.resample}",
         "tokens per picture": tokens,
-        "size": f"{sum(part.bytes for part in spec.parts.values()) / 1e6:.2f} MB",
+        "size": f"{spec.bytes / 1e6:.2f} MB",
+        "phone": phone(spec),
         "made": _made(spec),
     }
 
 
-def _show_pair(files: PairFiles, as_json: bool) -> None:
-    from rich.table import Table
-
-    from edge_mllm.cli._console import wide_console
+def _show_pair(files: PairFiles, output: options.JsonOptions) -> None:
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import show_facts
 
     places = {"model": str(files.model)} | ({"mmproj": str(files.mmproj)} if files.mmproj else {})
     sizes = {name: f"{Path(place).stat().st_size / 1e6:.2f} MB" for name, place in places.items()}
-    if as_json:
-        document = {"name": files.name, **places, **files.facts, "decoder": asdict(files.decoder)}
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if output.wanted:
+        output.write({"name": files.name, **places, **files.facts, "decoder": asdict(files.decoder)})
         return
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rows = {"name": files.name, **files.facts, **{name: f"{place}, {sizes[name]}" for name, place in places.items()}}
     if files.mmproj is None:
         rows["pictures"] = "none without --mmproj FILE" + "".join(
             f"; {name} lies beside it" for name in files.neighbours
         )
-    for name, value in rows.items():
-        facts.add_row(name, value)
-    wide_console().print(facts)
+    show_facts(wide_console(), rows)
+
+
+def phone(spec: BundleSpec) -> str:
+    """Whether the code of android_demo runs it, and what is missing if not."""
+    missing = [] if "decoder_onnx" in spec.parts else ["an ONNX decoder"]
+    missing += [] if spec.prompt.turns is not None else ["the chat template as pieces"]
+    gaps = spec.recipe.get("decoder_onnx", {}).get("phone_gaps", ())
+    if gaps:
+        return f"no, ONNX Runtime lacks {', '.join(gaps)} there"
+    return "yes" if not missing else f"no, it lacks {' and '.join(missing)}"
 
 
 def _made(spec: BundleSpec) -> str:

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_mllm.cli import _options as options
-from edge_mllm.cli._errors import plain_errors
+from edge_mllm.cli.terminal import options
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
-    from edge_mllm.plan.costs import Ask, Cost
-    from edge_mllm.plan.facts import ModelFacts
-    from edge_mllm.plan.roofline import DeviceProfile
+    from edge_mllm.costs.estimate import Ask, Cost
+    from edge_mllm.costs.facts import ModelFacts
+    from edge_mllm.costs.roofline import DeviceProfile
 
 _SIZES = ((640, 480), (1024, 768), (1920, 1080), (1080, 2400))
 """Pictures whose visual tokens are listed."""
+_HEADER = (
+    "engine",
+    "decoder",
+    "tower",
+    "decoder MB",
+    "tower MB",
+    "disk MB",
+    "memory MB",
+    "first token s",
+    "of it picture",
+    "tokens/s",
+    "",
+)
 
 
 @plain_errors
+@grouped
 def plan(
     source: Annotated[
         str | None,
         typer.Argument(
             metavar="[SOURCE]",
-            help="A bundle, a checkpoint directory, a hub id or shape:NAME; without it, the starter bundle.",
+            help="A bundle, a checkpoint directory, a hub id, a name of 'edge-mllm models --known' or shape:NAME; "
+            "without it, the starter bundle.",
         ),
     ] = None,
     *,
@@ -42,44 +57,96 @@ def plan(
     ] = None,
     image_size: Annotated[str, typer.Option(metavar="WxH", help="The picture that times are told for.")] = "1024x768",
     answer_tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Length of the answer.")] = 64,
-    as_json: options.JsonOption = False,
+    output: options.JsonOptions,
 ) -> None:
     """Tell bytes on disk, memory, visual tokens and expected speed of a model in every recipe.
 
-    Of a hub id only the configuration files are fetched. Bytes are exact; times come from a roofline.
+    Of a hub id only the configuration files are fetched. Bytes are exact; times come from a roofline. Exits 1 when
+    nothing fits into --memory, or into the device's memory.
     """
-    from edge_mllm.bench.cases import parse_size
-    from edge_mllm.limits import parse_bytes
-    from edge_mllm.plan.costs import Ask, costs
-    from edge_mllm.plan.devices import named_device, this_machine
+    from edge_mllm.answer.limits import parse_bytes
+    from edge_mllm.costs.advice import advise
+    from edge_mllm.costs.devices import named_device, this_machine
+    from edge_mllm.costs.estimate import Ask, costs
+    from edge_mllm.measure.bench.cases import parse_size
 
     width, height = parse_size(image_size)
     limit = None if memory is None else parse_bytes(memory)
+    source = _named(source)
+    _check_source(source)
+    profile = named_device(device) if device else None
     facts = _facts(source)
-    profile = named_device(device) if device else this_machine()
+    profile = profile or this_machine()
     ask = Ask(width=width, height=height, answer_tokens=answer_tokens, memory_limit=limit)
     found = costs(facts, ask, profile)
-    if as_json:
-        sys.stdout.write(json.dumps(_report(facts, profile, ask, found), indent=2) + "\n")
+    advice = advise(found, limit or profile.memory_bytes, given=limit is not None, smaller=partial(_smaller, ask))
+    if output.wanted:
+        output.write(_report(facts, profile, ask, found) | {"advice": advice.text, "fits": advice.fits})
     else:
-        _show(facts, profile, ask, found)
+        _show(facts, profile, ask, found, advice.text)
+    if not advice.fits:
+        raise typer.Exit(1)
+
+
+def _named(source: str | None) -> str | None:
+    """A short name of the catalogue is planned from its shape, without the net; other sources stay what they are."""
+    from edge_mllm.hub.names import read_name
+
+    name = None if source is None or source.startswith("shape:") else read_name(source)
+    if name is None:
+        return source
+    return f"shape:{name.entry.name}" if name.entry else source and source.removeprefix("hf:")
+
+
+def _check_source(source: str | None) -> None:
+    """Say at once that a source leads nowhere, before libraries are imported that take seconds.
+
+    Raises:
+        ModelNotFoundError: It is no path, and has not the form of a hub id or a shape.
+    """
+    from edge_mllm.errors import ModelNotFoundError
+    from edge_mllm.hub.names import split_id
+
+    if source is None or source.startswith("shape:") or Path(source).expanduser().is_dir():
+        return
+    if Path(source).expanduser().exists():
+        raise ModelNotFoundError(source, "it is a file; plan takes a bundle, a checkpoint directory or a hub id")
+    if split_id(source) is None:
+        raise ModelNotFoundError(source, "no such directory, and no hub id (org/name) or shape (shape:NAME)")
 
 
 def _facts(source: str | None) -> ModelFacts:
-    from edge_mllm.bundle_files import open_bundle
-    from edge_mllm.errors import ExtraMissingError
-    from edge_mllm.plan.facts import facts_of_bundle
-    from edge_mllm.session import starter_bundle
+    from edge_mllm.costs.facts import facts_of_bundle
+    from edge_mllm.session.files import open_bundle, starter_bundle
 
     path = starter_bundle() if source is None else Path(source).expanduser()
     if (path / "bundle.json").is_file():
         return facts_of_bundle(open_bundle(path, check_hashes=False))
+    _require_extra()
+    from edge_mllm_export.source.facts import facts_of_source
+
+    return facts_of_source(str(source))
+
+
+def _require_extra() -> None:
+    from edge_mllm.errors import ExtraMissingError
+
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
             raise ExtraMissingError("export", module)
-    from edge_mllm_export.source_facts import facts_of_source
 
-    return facts_of_source(str(source))
+
+def _smaller(ask: Ask, limit: int) -> tuple[str, int] | None:
+    """The largest published model that fits, and the bytes it needs; None where none does or export is not there."""
+    from edge_mllm.errors import ExtraMissingError
+
+    try:
+        _require_extra()
+    except ExtraMissingError:
+        return None
+    from edge_mllm_export.source.facts import largest_shape_within
+
+    return largest_shape_within(limit, ask)
 
 
 def _report(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost]) -> dict[str, Any]:
@@ -104,32 +171,26 @@ def _sizes(ask: Ask) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(ask.width, ask.height), *_SIZES]))
 
 
-def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost]) -> None:
-    from rich.table import Table
-
-    from edge_mllm.cli._console import wide_console
+def _show(facts: ModelFacts, device: DeviceProfile, ask: Ask, found: list[Cost], advice: str) -> None:
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import show_table, show_text
 
     console = wide_console()
-    console.print(f"{facts.name}, context {facts.context_length}")
+    show_text(console, advice)
+    show_text(console, f"{facts.name}, context {facts.context_length}")
     kind = "" if device.estimated else "measured: "
-    console.print(f"{device.processor}, {device.threads} threads; {kind}{device.source}")
+    show_text(console, f"{device.processor}, {device.threads} threads; {kind}{device.source}")
     pictures = (facts.picture(*size) for size in _sizes(ask))
-    console.print("visual tokens: " + ", ".join(f"{p.width}x{p.height} {p.tokens} ({p.tiles} tiles)" for p in pictures))
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("engine", "decoder", "tower"):
-        table.add_column(name)
-    for name in ("decoder MB", "tower MB", "disk MB", "memory MB", "first token s", "of it picture", "tokens/s", ""):
-        table.add_column(name, justify="right")
+    sizes = ", ".join(f"{p.width}x{p.height} {p.tokens} ({p.tiles} tiles)" for p in pictures)
+    show_text(console, f"visual tokens: {sizes}")
     shown = [cost for cost in found if cost.decoder.default or cost.tower.default]
-    for cost in shown:
-        table.add_row(*_row(cost))
-    console.print(table)
+    show_table(console, _HEADER, [_row(cost) for cost in shown], right=_HEADER[3:])
     if len(shown) < len(found):
-        console.print(f"* what export writes by itself; --json has all {len(found)} combinations")
+        show_text(console, f"* what export writes by itself; --json has all {len(found)} combinations")
     if any(cost.decoder.prompt for cost in shown):
-        console.print("+NAME is a decoder written with --prompt-weights NAME")
+        show_text(console, "+NAME is a decoder written with --prompt-weights NAME")
     for note in facts.notes:
-        console.print(note)
+        show_text(console, note)
 
 
 def _row(cost: Cost) -> tuple[str, ...]:

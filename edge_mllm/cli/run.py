@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli import _options as options
-from edge_mllm.cli._costs import cost_line
-from edge_mllm.cli._errors import plain_errors
-from edge_mllm.cli._groups import grouped
+from edge_mllm.cli.terminal import options
+from edge_mllm.cli.terminal.costs import cost_line
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
+from edge_mllm.cli.terminal.pictures import read_pictures
+from edge_mllm.cli.terminal.waiting import with_progress
 
 if TYPE_CHECKING:
-    from edge_mllm.answer import Answer, Piece
-
-_log = logging.getLogger(__name__)
+    from edge_mllm.answer.answer import Answer, Piece
+    from edge_mllm.answer.request import Request
 
 
 @plain_errors
@@ -28,7 +27,8 @@ def run(
     *,
     loading: options.ModelOptions,
     image: options.ImagesOption = None,
-    as_json: options.JsonOption = False,
+    output: options.JsonOptions,
+    quiet: options.QuietOption = False,
     system: options.SystemOption = None,
     answering: options.AnswerOptions,
 ) -> None:
@@ -36,56 +36,46 @@ def run(
 
     The answer streams to standard output; one line of costs goes to standard error.
     """
+    from edge_mllm.answer.answer import last_answer
+    from edge_mllm.answer.messages import said
+
     request = answering.request()
-    tuned = _tuned(loading)
+    pictures = read_pictures(image or ())
+    tuned = loading.tuned()
     with loading.load(request.limits.max_memory, **tuned) as loaded:
-        _show(loaded.respond(prompt, list(image or ()), request, system=system), as_json, tuned)
-
-
-def _tuned(loading: options.ModelOptions) -> dict[str, Any]:
-    """Settings that ``edge-mllm tune`` kept; nothing where there are none or options say otherwise."""
-    from edge_mllm.errors import ModelNotFoundError
-    from edge_mllm.session import starter_bundle
-    from edge_mllm.tune.kept import applicable
-
-    path = starter_bundle() if loading.model is None else loading.model
-    try:
-        found = applicable(path, loading.engine, loading.threads, loading.precision)
-    except ModelNotFoundError:  # load says it better
-        return {}
-    if found is None:
-        return {}
-    typed = {"vision_engine": loading.vision_engine, "kv_type": loading.kv_type}
-    chosen = {name: value for name, value in found.options().items() if typed.get(name) is None}
-    _log.info("settings of edge-mllm tune: %s", chosen)
-    return chosen
-
-
-def _show(pieces: Iterator[Piece], as_json: bool, tuned: dict[str, Any]) -> None:
-    if as_json:
-        print_json(pieces, {"tuned": tuned} if tuned else {})
-    else:
-        typer.echo(cost_line(print_stream(pieces)), err=True)
-
-
-def print_json(pieces: Iterator[Piece], more: dict[str, Any] | None = None) -> None:
-    """Print the finished answer as one JSON object, with further fields."""
-    from edge_mllm.answer import last_answer
-
-    answer = last_answer(pieces)
-    sys.stdout.write(json.dumps(answer.to_dict() | (more or {}), ensure_ascii=False, indent=2) + "\n")
-    sys.stdout.flush()
+        pieces = with_progress(loaded, loaded.respond(said(prompt, pictures, system, None), request), quiet=quiet)
+        if output.wanted:
+            output.write(last_answer(pieces).to_dict() | ({"tuned": tuned} if tuned else {}))
+        else:
+            report(print_stream(pieces), request, quiet=quiet)
 
 
 def print_stream(pieces: Iterator[Piece]) -> Answer:
-    """Print text as it comes; end with a line end."""
-    answer = None
+    """Print text as it comes, without the space that many models begin with; end with a line end."""
+    answer, begun = None, False
     for piece in pieces:
-        sys.stdout.write(piece.text)
+        text = piece.text if begun else piece.text.lstrip()
+        begun = begun or bool(text)
+        sys.stdout.write(text)
         sys.stdout.flush()
         answer = piece.answer
     assert answer is not None  # noqa: S101  (the last piece carries it)
-    if not answer.text.endswith("\n"):
+    if not begun or not answer.text.endswith("\n"):
         sys.stdout.write("\n")
         sys.stdout.flush()
     return answer
+
+
+def report(answer: Answer, request: Request, *, quiet: bool) -> None:
+    """Say on standard error what an answer cost, and at the end what cut it."""
+    if not quiet:
+        typer.echo(cost_line(answer) + cut_note(answer, request), err=True)
+
+
+def cut_note(answer: Answer, request: Request) -> str:
+    """What cut an answer, and which option allows more; empty where it ended by itself."""
+    if answer.finish_reason != "length":
+        return ""
+    told = answer.usage.completion_tokens
+    limit = "--max-new-tokens" if told >= request.max_new_tokens else "--n-ctx, because the context is full"
+    return f" | cut after {told} tokens; allow more with {limit}"

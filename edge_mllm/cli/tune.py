@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli import _options as options
-from edge_mllm.cli._errors import plain_errors
+from edge_mllm.cli.terminal import options
+from edge_mllm.cli.terminal.competition import tell_competition, warn_of_competition
+from edge_mllm.cli.terminal.errors import plain_errors
+from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_mllm.tune.kept import Tuned
-    from edge_mllm.tune.search import Found
+    from edge_mllm.costs.kept import Tuned
+    from edge_mllm.measure.tune.search import Found, Trial
 
 
 @plain_errors
+@grouped
 def tune(
     model: options.ModelOption = None,
     *,
     seconds: Annotated[float, typer.Option(min=1.0, help="No measurement begins after this time.")] = 110.0,
-    as_json: options.JsonOption = False,
+    output: options.JsonOptions,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Search decoder, tower library, threads, tokens and tiles at once for a question about a photo; keep the winner.
 
@@ -33,35 +35,40 @@ def tune(
     of a bundle is tried on OpenVINO too where that is installed and has fast code for it. ``run`` then uses the winner,
     unless an option says otherwise, as long as model, machine and libraries stay the same.
     """
-    from edge_mllm.cpu import read_processor
-    from edge_mllm.session import starter_bundle
-    from edge_mllm.tune.kept import keep
-    from edge_mllm.tune.search import search, thread_counts
-    from edge_mllm.tune.stages import ModelStages, starting_workload, usable_variants
+    from edge_mllm.costs.kept import check_room, keep
+    from edge_mllm.machine.cpu import read_processor
+    from edge_mllm.machine.others import OtherWork
+    from edge_mllm.measure.tune.search import search, thread_counts
+    from edge_mllm.measure.tune.stages import ModelStages, starting_workload, usable_variants
+    from edge_mllm.session.files import find_model
 
-    path = starter_bundle() if model is None else model
+    path = find_model(model).path
     work = starting_workload(path)
     processor = read_processor()
+    check_room()
+    if not quiet:
+        warn_of_competition()
+    others = OtherWork()
     found = search(
         ModelStages(path, work),
         usable_variants(path),
         thread_counts(processor.sensible_threads, processor.usable_cores),
         work,
         limit_s=seconds,
-        progress=lambda text: typer.echo(text, err=True),
+        progress=lambda text: None if quiet else typer.echo(text, err=True),
     )
-    tuned = _tuned(path, found)
+    tuned = _tuned(path, found, others.cores())
+    tell_competition(tuned.other_cores)
     place = keep(tuned)
-    if as_json:
-        report = {"kept": dataclasses.asdict(tuned), "file": str(place), **dataclasses.asdict(found)}
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    if output.wanted:
+        output.write({"kept": dataclasses.asdict(tuned), "file": str(place), **dataclasses.asdict(found)})
     else:
         _show(found, place)
 
 
-def _tuned(path: Path, found: Found) -> Tuned:
-    from edge_mllm.bench.fingerprint import fingerprint
-    from edge_mllm.tune.kept import Tuned, bundle_hash
+def _tuned(path: Path, found: Found, other_cores: float | None) -> Tuned:
+    from edge_mllm.costs.kept import Tuned, bundle_hash
+    from edge_mllm.machine.fingerprint import fingerprint
 
     machine = fingerprint(peaks=False)
     best = found.best.settings
@@ -81,17 +88,16 @@ def _tuned(path: Path, found: Found) -> Tuned:
         token_s=found.best.token_s,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=machine.versions,
+        other_cores=other_cores,
     )
 
 
 def _show(found: Found, place: Path) -> None:
-    from rich.table import Table
-
-    from edge_mllm.cli._console import wide_console
+    from edge_mllm.cli.terminal.console import wide_console
+    from edge_mllm.cli.terminal.tables import show_table, show_text
 
     console = wide_console()
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    columns = (
+    header = (
         "decoder",
         "tower",
         "threads",
@@ -100,29 +106,31 @@ def _show(found: Found, place: Path) -> None:
         "ms a tile",
         "prompt tok/s",
         "answer tok/s",
+        "seconds",
     )
-    for name in (*columns, "seconds"):
-        table.add_column(name, justify="left" if name in ("decoder", "tower") else "right")
-    for trial in sorted(found.trials, key=lambda each: each.seconds):
-        tried = trial.settings
-        table.add_row(
-            f"{tried.variant}{' *' if trial == found.best else ''}",
-            tried.tower,
-            str(tried.threads),
-            str(tried.chunk),
-            str(tried.tile_batch),
-            f"{trial.tile_s * 1e3:.1f}",
-            f"{1 / trial.token_s:.0f}",
-            f"{1 / trial.step_s:.1f}",
-            f"{trial.seconds:.2f}",
-        )
-    console.print(table)
+    trials = sorted(found.trials, key=lambda each: each.seconds)
+    show_table(console, header, [_row(trial, found) for trial in trials], right=header[2:])
     for reason in found.refused:
-        console.print(f"does not run: {reason}", markup=False)
+        show_text(console, f"does not run: {reason}")
     if found.best == found.default:
         console.print("the defaults are as good as anything that was tried")
     else:
         console.print(f"{found.best.seconds / found.default.seconds:.2f} of the defaults' time")
     if not found.complete:
         console.print("time ran out before everything was tried; give more with --seconds")
-    console.print(f"kept in {place}")
+    show_text(console, f"kept in {place}")
+
+
+def _row(trial: Trial, found: Found) -> tuple[str, ...]:
+    tried = trial.settings
+    return (
+        f"{tried.variant}{' *' if trial == found.best else ''}",
+        tried.tower,
+        str(tried.threads),
+        str(tried.chunk),
+        str(tried.tile_batch),
+        f"{trial.tile_s * 1e3:.1f}",
+        f"{1 / trial.token_s:.0f}",
+        f"{1 / trial.step_s:.1f}",
+        f"{trial.seconds:.2f}",
+    )

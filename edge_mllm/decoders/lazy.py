@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.protocol import Decoder, DecoderState, FloatArray, IntArray, Segment
+from edge_mllm.arrays import FloatArray, IntArray
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.decoders.protocol import Decoder, DecoderState, Segment
 
 
 class LazyDecoder:
@@ -20,7 +21,7 @@ class LazyDecoder:
     def __init__(self, open_now: Callable[[], Decoder], spec: DecoderSpec, n_ctx: int | None) -> None:
         self._open = open_now
         self._decoder: Decoder | None = None
-        self.n_embd, self.n_vocab = spec.n_embd, spec.n_vocab
+        self.n_embd, self.row_width, self.n_vocab = spec.n_embd, spec.row_width, spec.n_vocab
         self.n_ctx = min(n_ctx or spec.context_length, spec.context_length)
 
     @property

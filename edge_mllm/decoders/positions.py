@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.protocol import IntArray, Segment, Tokens, Visual
+from edge_mllm.arrays import IntArray
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.decoders.protocol import Segment, Tokens, Visual
+from edge_mllm.decoders.segments import lengths
 from edge_mllm.errors import EngineError
 
 
@@ -70,13 +71,12 @@ class PositionTrack:
     def place(self, segments: Sequence[Segment]) -> list[Placed]:
         """Positions of segments that follow the cache, one entry for each. Records nothing."""
         start, placed = self.next, []
-        for segment in segments:
-            placed.append(self._place(segment, start))
-            start = int(placed[-1].after[-1]) if segment_length(segment) else start
+        for segment, count in zip(segments, lengths(segments), strict=True):
+            placed.append(self._place(segment, count, start))
+            start = int(placed[-1].after[-1]) if count else start
         return placed
 
-    def _place(self, segment: Segment, start: int) -> Placed:
-        count = segment_length(segment)
+    def _place(self, segment: Segment, count: int, start: int) -> Placed:
         if self.axes == 1 or isinstance(segment, Tokens):
             line = np.arange(start, start + count, dtype=np.int64)
             return Placed(np.broadcast_to(line, (self.axes, count)), line + 1)
@@ -94,40 +94,3 @@ def _grid(segment: Visual, count: int) -> tuple[int, int, IntArray]:
     if not ordered or (count and not 0 <= places[0] <= places[-1] < rows * columns):
         raise EngineError(f"a picture of {count} visual tokens needs its grid for this model, got {segment.grid}")
     return rows, columns, places
-
-
-def segment_length(segment: Segment) -> int:
-    """Cells that a segment takes."""
-    return len(segment.ids) if isinstance(segment, Tokens) else len(segment.embeddings)
-
-
-def check_segments(segments: Sequence[Segment], n_embd: int, n_vocab: int) -> int:
-    """Check ids and shapes before anything native sees them; return the number of cells.
-
-    Raises:
-        EngineError: A token id is outside the vocabulary, or embeddings have the wrong shape, type or values.
-    """
-    for segment in segments:
-        if isinstance(segment, Tokens):
-            _check_ids(segment.ids, n_vocab)
-        else:
-            _check_embeddings(segment.embeddings, n_embd)
-    return sum(map(segment_length, segments))
-
-
-def _check_ids(ids: npt.NDArray[np.int64], n_vocab: int) -> None:
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise EngineError(f"token ids must be integers [n], got {ids.dtype} {list(ids.shape)}")
-    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= n_vocab):
-        wrong = ids.max() if ids.max() >= n_vocab else ids.min()
-        raise EngineError(f"token id {int(wrong)} is outside the vocabulary of {n_vocab}")
-
-
-def _check_embeddings(embeddings: npt.NDArray[np.float32], n_embd: int) -> None:
-    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or embeddings.shape[1] != n_embd:
-        raise EngineError(
-            f"visual embeddings are {embeddings.dtype} {list(embeddings.shape)}, "
-            f"the decoder takes float32 [n, {n_embd}]"
-        )
-    if not np.isfinite(embeddings).all():
-        raise EngineError("visual embeddings hold values that are not numbers; the tower or the picture is damaged")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from edge_mllm.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Visual:
-    """One picture's visual tokens: embeddings float32 [n, n_embd] and their position scheme.
+    """One picture's visual tokens: rows float32 [n, row_width] and their position scheme.
 
     ``grid`` is (rows, columns) of visual tokens for 2-D position schemes, None where positions run on like text. Where
     only some of the grid's tokens are there, ``kept`` int64 [n] names their places in it, in order.
@@ -50,6 +48,8 @@ class Decoder(Protocol):
     """A language model with a KV cache. One sequence, batch size 1."""
 
     n_embd: int
+    row_width: int
+    """Width of a :class:`Visual`'s rows: n_embd, and as much again for every layer that takes rows of its own."""
     n_vocab: int
     n_ctx: int
     """Most cells the cache may grow to."""
@@ -82,7 +82,7 @@ class Decoder(Protocol):
         ...
 
     def embed(self, ids: IntArray) -> FloatArray:
-        """Embeddings float32 [n, n_embd] of token ids int64 [n]: rows that can stand for them in a :class:`Visual`.
+        """Embeddings float32 [n, n_embd] of token ids int64 [n]: widened to rows they can stand for the ids.
 
         Raises:
             EngineError: An id is outside the vocabulary, or this model's tokens are more than rows of a table.

@@ -10,8 +10,8 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
-from edge_mllm.bundle import Engine
-from edge_mllm.bundle_files import OpenBundle
+from edge_mllm.bundle.files import OpenBundle
+from edge_mllm.bundle.spec import Engine
 from edge_mllm.decoders.lazy import LazyDecoder
 from edge_mllm.decoders.protocol import Decoder
 from edge_mllm.decoders.settings import DecoderSettings
@@ -88,12 +88,12 @@ def open_decoder(bundle: OpenBundle, engine: Engine, settings: DecoderSettings, 
             settings = replace(settings, prompt_weights="free")
         return LazyDecoder(lambda: open_decoder(bundle, engine, settings), bundle.spec.decoder, settings.n_ctx)
     if engine == "onnx":
-        from edge_mllm.decoders.ort import OrtDecoder
+        from edge_mllm.decoders.ort.decoder import OrtDecoder
 
         graph, table = bundle.file("decoder_onnx"), bundle.file("embeddings")
         used = "prompt_onnx" in bundle.spec.parts and settings.prompt_weights != "off"
         prompt = bundle.file("prompt_onnx") if used else None
         return OrtDecoder(graph, table, bundle.spec.decoder, settings, prompt=prompt)
-    from edge_mllm.decoders.llama import LlamaDecoder
+    from edge_mllm.decoders.llama.decoder import LlamaDecoder
 
     return LlamaDecoder(bundle.file("decoder_gguf"), bundle.spec.decoder, settings)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
+from edge_mllm.arguments import require_numbers
 from edge_mllm.errors import SettingError
 
 KVType = Literal["f32", "f16", "q8_0"]
@@ -39,6 +41,7 @@ class DecoderSettings:
     prompt's beginning to the answer's second token, or not used."""
 
     def __post_init__(self) -> None:
+        require_numbers(Integral, threads=self.threads, n_ctx=self.n_ctx, chunk=self.chunk)
         if not 1 <= self.threads <= 1024:
             raise SettingError(f"threads is {self.threads}; it must be between 1 and 1024")
         if self.n_ctx is not None and self.n_ctx < 1:

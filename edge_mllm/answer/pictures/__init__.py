@@ -1,0 +1,1 @@
+"""Pictures of a conversation, and the encoder that gives their embeddings."""

@@ -1,0 +1,396 @@
+"""From a prompt and pictures to pieces of an answer: the stages in order, over one tower and one decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from edge_mllm.answer.answer import Answer, FinishReason, Piece
+from edge_mllm.answer.answer_plan import AnswerPlan
+from edge_mllm.answer.components import Components
+from edge_mllm.answer.decoding.cells import CellCache, Key, picture_ends, prompt_keys
+from edge_mllm.answer.decoding.generate import Ending, Step, decode
+from edge_mllm.answer.decoding.logprobs import Logprobs
+from edge_mllm.answer.decoding.options import ScoredOptions, score_options
+from edge_mllm.answer.decoding.prefill import Prefill
+from edge_mllm.answer.decoding.prompt_lookup import GuessingSteps
+from edge_mllm.answer.decoding.sampling import LogitsProcessor, Sampler
+from edge_mllm.answer.limits import Limit, LimitError
+from edge_mllm.answer.messages import last_question
+from edge_mllm.answer.pictures.picture import ConversationPicture, reduction_usage, seen_together
+from edge_mllm.answer.pictures.settling import Settler
+from edge_mllm.answer.planner import Planner
+from edge_mllm.answer.request import Request
+from edge_mllm.answer.timings import Stopwatch, Usage
+from edge_mllm.answer.turns import Turns, WhenBusy
+from edge_mllm.arrays import FloatArray, IntArray
+from edge_mllm.decoders.protocol import DecoderState
+from edge_mllm.errors import ContextOverflowError, SettingError
+from edge_mllm.machine.memory import AnonymousPeak, large_page_bytes, peak_rss_bytes
+from edge_mllm.picture.image import Picture
+from edge_mllm.prompt.build import PromptIds
+from edge_mllm.prompt.template import Message
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages with an item for each picture, and the pictures in the order of those items."""
+
+    messages: Sequence[Message]
+    pictures: Sequence[ConversationPicture]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Options that were weighed after a prompt."""
+
+    scores: ScoredOptions
+    prompt_tokens: int
+    image_tokens: int
+    reused_tokens: int
+    """Prompt tokens whose keys and values were still in the cache."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An answer in the making."""
+
+    prompt: PromptIds
+    pictures: Sequence[ConversationPicture]
+    request: Request
+    watch: Stopwatch
+    keep_any: bool
+    processors: tuple[LogitsProcessor, ...]
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """Limits, asked about pictures of a conversation; see :class:`edge_mllm.answer.pictures.picture.PictureCheck`."""
+
+    check: Callable[[Conversation], tuple[Limit | None, AnswerPlan]]
+    earlier: Conversation
+    request: Request
+
+    def __call__(self, pictures: Sequence[ConversationPicture], /) -> Limit | None:
+        return self._found(pictures)[0]
+
+    def refuse(self, pictures: Sequence[ConversationPicture]) -> None:
+        """Refuse pictures that take too much memory already; time is looked at when they are there."""
+        limit, plan = self._found(pictures) if self.request.limits.max_memory is not None else (None, None)
+        if plan is not None and limit == "max_memory":
+            raise LimitError(limit, plan, self.request.limits)
+
+    def _found(self, pictures: Sequence[ConversationPicture]) -> tuple[Limit | None, AnswerPlan]:
+        together = seen_together([*self.earlier.pictures, *pictures])
+        return self.check(Conversation(self.earlier.messages, together))
+
+
+class Pipeline:
+    """Joins the stages; knows what lies in the decoder's cache."""
+
+    def __init__(self, parts: Components, when_busy: WhenBusy = "wait", *, load_s: float = 0.0) -> None:
+        self.parts, self._load_s = parts, load_s
+        self.turns = Turns(when_busy)
+        self._reader, self._engine = parts.reader, parts.engine
+        self._encoder, self._decoder = parts.encoder, parts.decoder
+        self._cells = CellCache(parts.decoder)
+        self._settler = Settler(parts.encoder, parts.decoder)
+        self._planner = Planner(parts)
+        self._anonymous = AnonymousPeak()
+        self.tells_large_pages = False
+        """Whether answers say how much memory is in large pages."""
+
+    def start_watch(self) -> Stopwatch:
+        """A stopwatch for an answer that begins now and knows what loading took."""
+        return Stopwatch(self._load_s)
+
+    def prompt(self, conversation: Conversation) -> PromptIds:
+        """Render and tokenise a conversation.
+
+        Raises:
+            PromptError: The model's template refuses the messages.
+        """
+        return self._reader.prompt(conversation.messages, conversation.pictures)
+
+    def plan(self, images: Sequence[Picture], earlier: Conversation, request: Request) -> AnswerPlan:
+        """What :meth:`ask` with the same arguments will take. Nothing is encoded, and no limit is an error.
+
+        Raises:
+            ImageError: A picture cannot be used.
+            PromptError: The budget on visual tokens cannot be kept, or the model's template refuses the messages.
+            SettingError: A limit cannot be held with this model.
+        """
+        return self.planned(images, earlier, request)[1]
+
+    def planned(
+        self, images: Sequence[Picture], earlier: Conversation, request: Request
+    ) -> tuple[Conversation, AnswerPlan]:
+        """The same, with the conversation whose pictures are tiled but not decoded."""
+        with self.turns.turn():
+            new = self._pictures(images, earlier, request, self.start_watch(), keep_any=False, decode=False)
+            conversation = Conversation(earlier.messages, new)
+            return conversation, self._plan(conversation, request.max_new_tokens, keep_any=False)
+
+    def _plan(self, conversation: Conversation, max_new_tokens: int, *, keep_any: bool) -> AnswerPlan:
+        self._note_question(conversation)
+        prompt = self._settler.expected(self.prompt(conversation), conversation.pictures)
+        keys = prompt_keys(prompt, [picture.key for picture in conversation.pictures])
+        kept = self._cells.kept(keys, None if keep_any else picture_ends(prompt))
+        return self._planner.plan(prompt, conversation.pictures, max_new_tokens, kept)
+
+    def _pictures(
+        self,
+        images: Sequence[Picture],
+        earlier: Conversation,
+        request: Request,
+        watch: Stopwatch,
+        *,
+        keep_any: bool,
+        decode: bool = True,
+    ) -> Sequence[ConversationPicture]:
+        """New pictures, tiled as finely as their budget and the limits allow; without ``decode`` planned only."""
+        broken = _Broken(partial(self._check, request=request, watch=watch, keep_any=keep_any), earlier, request)
+        with watch.stage("picture"):
+            check = broken if request.limits.given else None
+            return self._reader.pictures(images, request.budget, check, decode=decode)
+
+    def _check(
+        self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool
+    ) -> tuple[Limit | None, AnswerPlan]:
+        """The limit that an answer would break, and its plan. Where speeds are needed and unknown they are measured."""
+        limits, tokens = request.limits, request.max_new_tokens
+        plan = self._plan(conversation, tokens, keep_any=keep_any)
+        limit = limits.broken(plan, watch.spent_s)
+        if limit is None and limits.max_ttft_s is not None and plan.ttft_s is None:
+            self._planner.measure(watch, pictures=plan.vision_s is None)
+            plan = self._plan(conversation, tokens, keep_any=keep_any)
+            limit = limits.broken(plan, watch.spent_s)
+        return limit, plan
+
+    def respond(
+        self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool = False
+    ) -> Iterator[Piece]:
+        """Answer a conversation piece by piece.
+
+        Everything that can be refused is refused in this call, before the first piece is asked for.
+
+        Args:
+            conversation: What was said.
+            request: How to answer.
+            watch: Running since the answer was asked for.
+            keep_any: Keep the longest common beginning of the last prompt in the cache, wherever it ends, instead of
+                up to a picture's end only (then answers do not depend on what was asked before).
+
+        Raises:
+            ContextOverflowError: The prompt does not fit.
+            PromptError: The model's template refuses the messages.
+            LimitError: It would break one of the request's limits.
+            SchemaError: The answer cannot be held to the request's JSON schema.
+            BusyError: This thread has a stream open, or another one and the model does not wait.
+        """
+        with self.turns.turn():
+            return self._pieces(self._job(conversation, request, watch, keep_any=keep_any))
+
+    def ask(
+        self, images: Sequence[Picture], earlier: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool
+    ) -> tuple[Conversation, Iterator[Piece]]:
+        """Decode new pictures, tile them as finely as budget and limits allow, and answer.
+
+        Args:
+            images: In any form.
+            earlier: All messages, the new one with places for ``images`` among them, and the pictures before these.
+            request: How to answer.
+            watch: Running since the answer was asked for.
+            keep_any: As :meth:`respond`.
+
+        Raises:
+            ImageError: A picture cannot be used.
+            LimitError: The pictures alone would break ``max_memory``; they are not decoded then.
+            SettingError: A limit cannot be held with this model.
+            EdgeMLLMError: As :meth:`respond`.
+
+        Returns:
+            The whole conversation, and the pieces of the answer.
+        """
+        with self.turns.turn():
+            new = self._pictures(images, earlier, request, watch, keep_any=keep_any)
+            pictures = seen_together([*earlier.pictures, *new]) if earlier.pictures else new
+            conversation = Conversation(earlier.messages, pictures)
+            return conversation, self._pieces(self._job(conversation, request, watch, keep_any=keep_any))
+
+    def weigh(self, conversation: Conversation, options: Sequence[IntArray], watch: Stopwatch) -> Weighed:
+        """Score options as the answer to a conversation; nothing is decoded.
+
+        Args:
+            conversation: What was said.
+            options: Token ids int64 [n >= 1] of each, see :mod:`edge_mllm.answer.decoding.options`.
+            watch: Running since the question was asked.
+
+        Raises:
+            ContextOverflowError: Prompt and longest option do not fit.
+            EdgeMLLMError: As :meth:`respond`.
+        """
+        longest = max(map(len, options))
+        request = Request(max_new_tokens=longest)
+        with self.turns.turn():
+            job = self._job(conversation, request, watch, keep_any=False, least=longest)
+            job = replace(job, prompt=self._settler.settle(job.prompt, job.pictures, watch))
+            begun, logits = self._prefill(job)
+            watch.token()
+            with watch.stage("options"):
+                scores = score_options(self._cells, begun.ticket, logits, options)
+            return Weighed(scores, len(job.prompt.ids), job.prompt.image_tokens, begun.kept)
+
+    def _job(
+        self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool, least: int = 1
+    ) -> _Job:
+        """What can be refused is refused here; ``least`` tokens of an answer must fit."""
+        self._note_question(conversation)
+        prompt = self.prompt(conversation)
+        expected = self._settler.expected(prompt, conversation.pictures)
+        needed = len(expected.ids) + least
+        if needed > self._decoder.n_ctx:
+            raise ContextOverflowError(needed, self._decoder.n_ctx, expected.image_tokens)
+        if request.limits.given:
+            limit, plan = self._check(conversation, request, watch, keep_any=keep_any)
+            if limit is not None:
+                raise LimitError(limit, plan, request.limits, watch.spent_s)
+        processors = request.processors
+        if request.json_schema is not None:
+            processors = (self._reader.grammar(request.json_schema, watch), *processors)
+        return _Job(prompt, conversation.pictures, request, watch, keep_any, processors)
+
+    def saved(self, conversation: Conversation) -> tuple[Sequence[Key], DecoderState]:
+        """What of a conversation is in the cache, cell by cell, and a copy of it. Other cells are dropped."""
+        pictures = conversation.pictures
+        with self.turns.turn():
+            prompt = self._settler.settle(self.prompt(conversation), pictures, Stopwatch())
+            keys = prompt_keys(prompt, [picture.key for picture in pictures])
+            self._cells.begin(keys, None)
+            return self._cells.keys, self._decoder.state()
+
+    def adopt(self, keys: Sequence[Key], state: DecoderState) -> None:
+        """Replace the cache's contents by what :meth:`saved` gave.
+
+        Raises:
+            EngineError: The decoder does not take it; the cache is empty then.
+        """
+        with self.turns.turn():
+            self._cells.adopt(keys, state)
+
+    def forget(self) -> None:
+        """Make every open answer end with an error at its next piece."""
+        self._cells.disown()
+
+    def decoder_rows(self, picture: ConversationPicture) -> FloatArray:
+        """What the decoder gets of one picture: float32 [prompt_tokens, row_width]. Its question must be noted."""
+        watch = Stopwatch()
+        with self.turns.turn():
+            self._settler.decide([picture], watch)
+            return self._encoder.decoder_rows(picture, watch)
+
+    def _note_question(self, conversation: Conversation) -> None:
+        """The latest question is what new pictures' tokens are chosen for. Later questions find the same tokens."""
+        new = [each for each in conversation.pictures if each.thinned and each.query is None]
+        if any(picture.thinned.needs_query for picture in new if picture.thinned):
+            ids = tuple(self._reader.text_ids(last_question(conversation.messages)).tolist())
+            for picture in new:
+                picture.query = ids
+
+    def _pieces(self, job: _Job) -> Iterator[Piece]:
+        """The answer holds the model from its first piece to its end, or until the stream is closed or dropped."""
+        with self.turns.turn():
+            yield from self._answered(job)
+
+    def _answered(self, job: _Job) -> Iterator[Piece]:
+        job = replace(job, prompt=self._settler.settle(job.prompt, job.pictures, job.watch))
+        begun, logits = self._prefill(job)
+        ticket, kept = begun.ticket, begun.kept
+        request = job.request
+        ending = Ending(
+            max_new_tokens=min(request.max_new_tokens, self._decoder.n_ctx - len(job.prompt.ids)),
+            token_ids=frozenset() if request.ignore_eos else frozenset(self._reader.stop_token_ids),
+            strings=request.stop,
+        )
+        said = job.prompt.ids[job.prompt.ids >= 0].tolist()
+        sampler = Sampler(request.sampling, prompt=said, processors=job.processors)
+        steps: list[Step] = []
+        logprobs = None if request.logprobs is None else Logprobs(request.logprobs, self._reader.token_bytes)
+        append: Callable[[int], FloatArray] = partial(self._cells.step, ticket)
+        guesses = None
+        if request.prompt_lookup:
+            append = guesses = self._guesses(ticket, said, request.prompt_lookup)
+        for step in decode(logits, append, sampler, self._reader.tokenizer, ending, logprobs):
+            job.watch.token()
+            steps.append(step)
+            finish = step.finish_reason
+            yield Piece(
+                text=step.text,
+                token=step.token,
+                timings=job.watch.timings(),
+                finish_reason=finish,
+                logprobs=step.logprobs,
+                answer=None if finish is None else self._answer(job, steps, finish, kept, guesses),
+            )
+
+    def _guesses(self, ticket: object, said: Sequence[int], most: int) -> GuessingSteps:
+        """Steps that compute guessed tokens along.
+
+        Raises:
+            SettingError: The decoder's state cannot be cut back, so a wrong guess could not be undone.
+        """
+        if not self._decoder.can_cut:
+            raise SettingError("prompt lookup is not for this model: its recurrent state cannot be cut back")
+        return GuessingSteps(self._cells, ticket, said, most)
+
+    def _prefill(self, job: _Job) -> tuple[Prefill, FloatArray]:
+        """Encode what is needed and fill the cache; the logits are those of the first token."""
+        pictures, watch = job.pictures, job.watch
+        begun = Prefill(self._cells, job.prompt, [each.key for each in pictures], keep_any=job.keep_any)
+        width = self._decoder.row_width
+        embeddings = [
+            self._encoder.decoder_rows(picture, watch) if missing else picture.no_embeddings(width)
+            for picture, missing in zip(pictures, begun.missing, strict=True)
+        ]
+        self._anonymous.note()
+        self._encoder.release()
+        watch.prefilled = begun.cells - begun.kept
+        with watch.stage("load"):
+            self._decoder.warm(watch.prefilled)
+        with watch.stage("prefill"):
+            self._decoder.reserve(begun.cells + job.request.max_new_tokens)
+            logits = begun.fill(embeddings, [each.token_grid for each in pictures], [each.kept for each in pictures])
+        self._anonymous.note()
+        return begun, logits
+
+    def _answer(
+        self, job: _Job, steps: Sequence[Step], finish: FinishReason, kept: int, guesses: GuessingSteps | None
+    ) -> Answer:
+        usage = Usage(
+            prompt_tokens=len(job.prompt.ids),
+            image_tokens=job.prompt.image_tokens,
+            completion_tokens=len(steps),
+            reused_tokens=kept,
+            guessed_tokens=guesses.guessed if guesses else None,
+            right_tokens=guesses.right if guesses else None,
+        )
+        self._anonymous.note()
+        told = None if job.request.logprobs is None else tuple(step.logprobs for step in steps if step.logprobs)
+        answer = Answer(
+            text="".join(step.text for step in steps),
+            finish_reason=finish,
+            usage=usage,
+            images=tuple(picture.usage for picture in job.pictures),
+            timings=job.watch.timings(),
+            peak_rss_bytes=peak_rss_bytes(),
+            peak_anonymous_bytes=self._anonymous.bytes,
+            large_page_bytes=large_page_bytes() if self.tells_large_pages else None,
+            model=self._reader.name,
+            engine=self._engine,
+            reduction=reduction_usage(job.pictures, job.watch.reduction_s),
+            devices=self.parts.devices,
+            logprobs=told,
+        )
+        self._planner.rates.learn(answer)
+        return answer

@@ -1,0 +1,1 @@
+"""How pictures and messages become a prompt, for each layout of a model's files."""

@@ -1,0 +1,1 @@
+"""Commands about models: what is here, what is known, fetched, given away."""

@@ -1,0 +1,260 @@
+"""The language model on llama.cpp, with visual embeddings handed in where the prompt has pictures.
+
+llama.cpp ends the process when an internal check fails, so ids, shapes and room are all checked before it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_mllm.arrays import FloatArray, IntArray
+from edge_mllm.bundle.gguf_checks import check_values
+from edge_mllm.bundle.gguf_header import read_gguf
+from edge_mllm.bundle.spec import DecoderSpec, ImageAttention
+from edge_mllm.decoders.llama.batch import row_batch, token_batch
+from edge_mllm.decoders.llama.cache_types import bytes_per_value
+from edge_mllm.decoders.llama.context import Capacity, LlamaContext
+from edge_mllm.decoders.llama.mapping import worth_mapping
+from edge_mllm.decoders.llama.token_rows import TokenRows, find_token_rows
+from edge_mllm.decoders.positions import Placed, PositionTrack, joined
+from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens, Visual
+from edge_mllm.decoders.segments import check_segments, lengths, visual_tokens, widened
+from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
+from edge_mllm.interruption import between_steps
+from edge_mllm.machine.llama import library, load_model
+from edge_mllm.machine.native import NativeHandle
+
+_CELLS = 256
+"""llama.cpp rounds the cache up to this many cells itself."""
+_OUTPUTS = 16
+"""Room for logits grows in steps, because the context is made anew for more of it."""
+
+
+class LlamaDecoder:
+    """A language model on llama.cpp; see :class:`edge_mllm.decoders.protocol.Decoder`."""
+
+    def __init__(self, path: Path, spec: DecoderSpec, settings: DecoderSettings) -> None:
+        """Load a GGUF file; the cache is made by the first prefill or :meth:`reserve`.
+
+        Args:
+            path: decoder.gguf.
+            spec: What bundle.json says of the decoder.
+            settings: Threads, context, cache type, chunk size.
+
+        Raises:
+            ExtraMissingError: llama-cpp-python is not installed.
+            BundleError: It is no GGUF file, or has numbers with which llama.cpp would end the process.
+            EngineError: llama.cpp refuses the file.
+            PartMismatchError: File and spec do not belong together.
+        """
+        self._api = library().api
+        self.n_embd, self.row_width, self.n_vocab = spec.n_embd, spec.row_width, spec.n_vocab
+        self.n_ctx = min(settings.n_ctx or spec.context_length, spec.context_length)
+        self._path, self._spec, self._settings = path, spec, settings
+        check_values(path, read_gguf(path))
+        self._model = load_model(path, mmap=worth_mapping(path) if settings.mmap is None else settings.mmap)
+        self._check_model(path)
+        self._context = LlamaContext(self._model, settings, self.n_vocab)
+        self._track = PositionTrack(spec)
+        self._stale = False
+        """Whether the cache may hold cells that the track does not know of, after an interruption."""
+        self._token = np.zeros(1, np.int32)
+        self._token_position = np.zeros(1, np.int32)
+        self._one = token_batch(self._token, self._token_position, np.ones(1, np.int8))
+
+    @property
+    def n_past(self) -> int:
+        """Cells in the KV cache."""
+        return len(self._track)
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of the keys and values of one cell, all layers counted as attention."""
+        api, model = self._api, self._model.address
+        head = self._spec.head_dim or self.n_embd // api.llama_model_n_head(model)
+        values = 2 * api.llama_model_n_layer(model) * api.llama_model_n_head_kv(model) * head
+        return int(values * bytes_per_value(self._settings.kv_type or "f16"))
+
+    @property
+    def can_cut(self) -> bool:
+        """Not for recurrent layers, which keep one state and no cells."""
+        api, model = self._api, self._model.address
+        return not (api.llama_model_is_recurrent(model) or api.llama_model_is_hybrid(model))
+
+    @property
+    def model(self) -> NativeHandle:
+        """The model in llama.cpp, for what needs the same vocabulary; there until :meth:`close`."""
+        return self._model
+
+    def set_image_attention(self, kind: ImageAttention) -> None:
+        """How pictures attend to themselves, where the file does not say it."""
+        self._spec = replace(self._spec, image_attention=kind)
+
+    def reserve(self, n_cells: int) -> None:
+        """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""
+        cells = -(-min(n_cells, self.n_ctx) // _CELLS) * _CELLS
+        self._context.ensure(Capacity(cells, batch=self._settings.chunk))
+
+    def warm(self, count: int) -> None:
+        """Nothing to do: everything is loaded."""
+
+    def waiting_bytes(self, count: int) -> int:  # noqa: ARG002 - as the protocol has it
+        """Nothing is left to load."""
+        return 0
+
+    def embed(self, ids: IntArray) -> FloatArray:
+        """Embeddings float32 [n, n_embd] of token ids int64 [n].
+
+        Raises:
+            EngineError: An id is outside the vocabulary, or this model's tokens are more than rows of a table.
+        """
+        check_segments([Tokens(ids)], self.row_width, self.n_vocab)
+        if self._rows is None:
+            raise EngineError(f"{self._path.name}: this model takes token ids only, not their embeddings")
+        return self._rows(ids)
+
+    def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
+        """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
+        count = check_segments(segments, self.row_width, self.n_vocab)
+        if count == 0:
+            raise EngineError("nothing to prefill")
+        self._make_room(count, segments, all_logits=all_logits)
+        placed = self._track.place(segments)
+        if self._joins(segments):
+            rows = [self.embed(part.ids) if isinstance(part, Tokens) else part.embeddings for part in segments]
+            segments = [Visual(np.concatenate([widened(part, self.row_width) for part in rows]))]
+            placed = [joined(placed)]
+        collected: list[FloatArray] = []
+        end = self.n_past + count
+        for segment, places in zip(segments, placed, strict=True):
+            bidirectional = not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
+            (length,) = lengths([segment])
+            chunk = length if bidirectional else self._settings.chunk
+            for start in range(0, length, chunk):
+                between_steps()
+                part = slice(start, min(start + chunk, length))
+                outputs = np.zeros(part.stop - part.start, np.int8)
+                outputs[-1] = self.n_past + len(outputs) == end
+                outputs |= all_logits
+                self._run(segment, places, part, outputs, causal=not bidirectional)
+                collected += [self._context.logits(int(index)) for index in np.flatnonzero(outputs)]
+        return np.stack(collected) if all_logits else collected[-1]
+
+    def step(self, token: int) -> FloatArray:
+        """Append one token and return logits float32 [n_vocab]."""
+        if not 0 <= token < self.n_vocab:
+            raise EngineError(f"token id {token} is outside the vocabulary of {self.n_vocab}")
+        if self.n_past >= self._context.capacity.cells or self.n_past >= self.n_ctx:
+            self._make_room(1, (), all_logits=False)
+        self._clean()
+        position = self._track.next
+        self._token[0], self._token_position[0] = token, position
+        self._stale = True
+        self._context.decode(self._one)
+        self._track.extend(np.array([position + 1], np.int64))
+        self._stale = False
+        return self._context.logits(-1)
+
+    def truncate(self, n_past: int) -> None:
+        """Forget every cell from ``n_past`` on."""
+        if not 0 <= n_past <= self.n_past:
+            raise EngineError(f"cannot cut the cache to {n_past} cells, it has {self.n_past}")
+        if n_past == self.n_past and not self._stale:
+            return
+        position = self._track.position_after(n_past)
+        if n_past and n_past < self.n_past and self._track.position_after(n_past + 1) == position:
+            raise EngineError("with this model's positions the cache cannot be cut inside a picture")
+        self._track.truncate(n_past)
+        self._stale = True
+        self._clean()
+
+    def state(self) -> DecoderState:
+        """A copy of the cache, in llama.cpp's own form."""
+        self._clean()
+        arrays = (self._context.state(),) if self.n_past else ()
+        return DecoderState(self._track.after, arrays)
+
+    def restore(self, state: DecoderState) -> None:
+        """Replace the cache's contents.
+
+        Raises:
+            EngineError: llama.cpp does not take the state; the cache is empty then.
+        """
+        self.truncate(0)
+        count = len(state.after)
+        if count > self.n_ctx or (len(state.arrays) == 1) != (count > 0):
+            raise EngineError(f"a cache of {count} cells does not fit this model's {self.n_ctx}")
+        if count == 0:
+            return
+        self.reserve(count)
+        self._stale = True
+        self._context.restore(np.ascontiguousarray(state.arrays[0], np.uint8))
+        self._track.extend(state.after)
+        self._stale = False
+
+    def close(self) -> None:
+        """Free native memory; the object is unusable afterwards."""
+        self._context.close()
+        self._model.close()
+
+    def _check_model(self, path: Path) -> None:
+        api, model = self._api, self._model.address
+        n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+        found = {"n_embd": api.llama_model_n_embd_inp(model), "n_vocab": n_vocab}
+        expected = {"n_embd": self.row_width, "n_vocab": self.n_vocab}
+        if found != expected:
+            self._model.close()
+            raise PartMismatchError(path.parent, f"{path.name} has {found}, bundle.json says {expected}")
+
+    def _make_room(self, count: int, segments: Sequence[Segment], *, all_logits: bool) -> None:
+        needed, cells = self.n_past + count, self._context.capacity.cells
+        if needed > self.n_ctx:
+            raise ContextOverflowError(needed, self.n_ctx, visual_tokens(segments, self.n_past))
+        batch = self._settings.chunk
+        if self._spec.image_attention == "bidirectional":  # a picture must be computed in one piece
+            batch = max([batch, *lengths([part for part in segments if not isinstance(part, Tokens)])])
+        if needed > cells:
+            cells = min(max(needed, cells + cells // 2), self.n_ctx)
+        cells = -(-cells // _CELLS) * _CELLS
+        self._clean()
+        outputs = -(-min(count, batch) // _OUTPUTS) * _OUTPUTS if all_logits else 1
+        self._context.ensure(Capacity(cells, outputs, batch))
+
+    @functools.cached_property
+    def _rows(self) -> TokenRows | None:
+        return find_token_rows(self._path, self._model, self._spec, self._settings)
+
+    def _joins(self, segments: Sequence[Segment]) -> bool:
+        """Whether pictures and the text around them go in as one: not where a picture's tokens see each other."""
+        pictures = any(not isinstance(part, Tokens) for part in segments)
+        if self._spec.image_attention == "bidirectional" or not pictures or len(segments) == 1:
+            return False
+        return self._rows is not None
+
+    def _clean(self) -> None:
+        """Remove cells that an interrupted call left behind."""
+        if self._stale:
+            self._context.remove_from(self._track.next)
+            self._stale = False
+
+    def _run(
+        self, segment: Segment, places: Placed, part: slice, outputs: npt.NDArray[np.int8], *, causal: bool
+    ) -> None:
+        """Compute one chunk of a segment and record its cells."""
+        self._clean()
+        positions = places.positions[:, part]
+        if isinstance(segment, Tokens):
+            batch = token_batch(segment.ids[part], positions[0], outputs)
+        else:
+            batch = row_batch(segment.embeddings[part], positions, outputs)
+        self._stale = True
+        self._context.decode(batch, causal=causal)
+        self._track.extend(places.after[part])
+        self._stale = False

@@ -1,0 +1,89 @@
+"""Memory of this process, as the operating system reports it, and giving back what lies unused in the heap."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def peak_rss_bytes() -> int | None:
+    """Highest resident set size of this process so far in bytes, or None where the system does not tell."""
+    from_proc = _status_field("VmHWM")
+    if from_proc is not None:
+        return from_proc
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int | None:
+    """Resident set size of this process now, in bytes, or None where the system does not tell."""
+    return _status_field("VmRSS")
+
+
+def large_page_bytes() -> int | None:
+    """Bytes of this process's own memory in large pages now, or None where the system does not tell."""
+    return _kilobytes(Path("/proc/self/smaps_rollup"), "AnonHugePages")
+
+
+class AnonymousPeak:
+    """The largest anonymous memory seen: pages that belong to no file, which the system cannot drop under pressure.
+
+    No kernel counts its peak, so it is read where it is highest: after the tower, after prefill, after the answer.
+    """
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        """None where the system does not tell."""
+
+    def note(self) -> None:
+        """Read it now."""
+        now = _status_field("RssAnon")
+        if now is not None:
+            self.bytes = max(now, self.bytes or 0)
+
+
+def available_bytes() -> int | None:
+    """What can be used without swapping; None where the system does not tell."""
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system where the C library keeps it (glibc); elsewhere nothing happens.
+
+    Parsing a model file leaves about half the file's size of freed blocks behind, which count as resident.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
+
+
+def _status_field(name: str) -> int | None:
+    """One size of /proc/self/status in bytes."""
+    return _kilobytes(Path("/proc/self/status"), name)
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    """A size that a file of /proc gives in kB, in bytes; None where there is no such file or line."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None

@@ -1,0 +1,1 @@
+"""Programs over a session: benchmark, evaluation, search for settings, diagnosis."""

@@ -1,1 +1,0 @@
-"""What a model will cost on a device, from its configuration alone."""

@@ -1,0 +1,1 @@
+"""A model that is open: loading, conversations, pictures prepared in the background."""
