@@ -21,28 +21,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_mllm.arrays import FloatArray
 from edge_mllm.errors import SettingError
-from edge_mllm_quant.graph_files import save_graph
-from edge_mllm_quant.half_storage import store_half
-from edge_mllm_quant.head_balance import balance_heads
-from edge_mllm_quant.integer_attention import LEAST_TOKENS, use_integer_attention
-from edge_mllm_quant.migration import Where, migrate_outliers
-from edge_mllm_quant.override import PROJECTOR_PATTERNS
-from edge_mllm_quant.vision_int4 import quantise_weights
-from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
-from edge_mllm_quant.vision_static import quantise_static
-from edge_mllm_quant.watching import Feeds, FloatArray, Seen, watch_inputs
+from edge_mllm.machine.ort import session_options
+from edge_mllm_quant.graph.files import save_graph
+from edge_mllm_quant.recipes.override import PROJECTOR_PATTERNS
+from edge_mllm_quant.tower.half_storage import store_half
+from edge_mllm_quant.tower.head_balance import balance_heads
+from edge_mllm_quant.tower.int4 import quantise_weights
+from edge_mllm_quant.tower.int8 import find_products, quantise_dynamic
+from edge_mllm_quant.tower.integer_attention import LEAST_TOKENS, use_integer_attention
+from edge_mllm_quant.tower.migration import Where, migrate_outliers
+from edge_mllm_quant.tower.static import quantise_static
+from edge_mllm_quant.tower.watching import Feeds, Seen, watch_inputs
 
 if TYPE_CHECKING:
     import onnx
 
-    from edge_mllm_quant.recipe import Recipe
+    from edge_mllm_quant.recipes.recipe import Recipe
 
 HALF_FROM = 1024
 """Initialisers with fewer values stay float32: biases and norms weigh nothing."""
 PRODUCTS_BELOW = 9000
 """Input channels from which the matrix of second moments takes more memory than it is worth."""
-_FREE, _WORTH = 0.97, 0.8
+_SHARES: dict[Where, float] = {"none": 1.0, "norms": 0.97, "all": 0.8}
 """Channels migrate into layer norms, or everywhere at the cost of a multiplication, where that lowers the error to this
 share or less."""
 
@@ -99,31 +101,41 @@ def _int8(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds], inte
         use_integer_attention(model, least_tokens=integer_from)
         return model
 
-    return _migrated(model, samples, quantise) if samples else Quantised(quantise(model), {})
+    return migrated(model, samples, quantise) if samples else Quantised(quantise(model), {})
 
 
 def _int8_static(model: onnx.ModelProto, recipe: Recipe, samples: Sequence[Feeds]) -> Quantised:
     if not samples:
-        raise SettingError("the vision recipe int8_static takes its scales from pictures; leave --no-calibration out")
-    return _migrated(model, samples, lambda candidate: _fixed(candidate, recipe, samples))
+        raise SettingError("the recipe int8_static takes its scales from pictures; leave `calibration=False` out")
+    return migrated(model, samples, lambda candidate: _fixed(candidate, recipe, samples))
 
 
-def _migrated(
-    model: onnx.ModelProto, samples: Sequence[Feeds], quantise: Callable[[onnx.ModelProto], onnx.ModelProto]
+def migrated(
+    model: onnx.ModelProto,
+    samples: Sequence[Feeds],
+    quantise: Callable[[onnx.ModelProto], onnx.ModelProto],
+    *,
+    ways: Sequence[Where] = ("none", "norms", "all"),
 ) -> Quantised:
-    """The tower quantised after the migration that serves it best."""
+    """The tower quantised after the migration that serves it best.
+
+    Args:
+        model: float32 graph with its tensors in memory.
+        samples: Inputs that errors are measured on.
+        quantise: Changes the graph that it is given, or gives another one.
+        ways: Of migrating that are tried, the one that costs least first.
+    """
     exact = run_graph(model, samples)
     balanced = balance_heads(model, samples)
     seen = watch_inputs(model, samples)
     errors: dict[str, float] = {}
-    ways: tuple[tuple[Where, float], ...] = (("none", 1.0), ("norms", _FREE), ("all", _WORTH))
-    chosen, best = ways[0][0], None
-    for name, share in ways:
+    chosen, best = ways[0], None
+    for name in ways:
         candidate = _copy(model)
         migrate_outliers(candidate, _peaks(seen), where=name)
         candidate = quantise(candidate)
         errors[name] = relative_error(exact, run_graph(candidate, samples))
-        if best is None or errors[name] < share * errors[chosen]:
+        if best is None or errors[name] < _SHARES[name] * errors[chosen]:
             chosen, best = name, candidate
     return Quantised(best, {"samples": len(samples), "balanced": balanced, "migration": chosen, "errors": errors})
 
@@ -168,14 +180,14 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def run_graph(model: onnx.ModelProto, samples: Sequence[Feeds]) -> list[npt.NDArray[np.float32]]:
-    """The first output for each of the samples."""
+    """The first output for each of the samples, with the runtime's own options: what is measured is what runs."""
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     with TemporaryDirectory() as scratch:
         save_graph(model, Path(scratch) / "tower.onnx")
-        session = ort.InferenceSession(str(Path(scratch) / "tower.onnx"), options, ["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(Path(scratch) / "tower.onnx"), session_options(None), ["CPUExecutionProvider"]
+        )
         return [session.run(None, dict(feeds))[0] for feeds in samples]
 
 

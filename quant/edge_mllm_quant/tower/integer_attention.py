@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_mllm_quant.replacement import Replacement, attribute
+from edge_mllm_quant.graph.replacement import Replacement, attribute
 
 if TYPE_CHECKING:
     import onnx

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm_quant.activations import Moments
-from edge_mllm_quant.graph_files import save_graph
+from edge_mllm.arrays import FloatArray
+from edge_mllm.machine.ort import session_options
+from edge_mllm_quant.graph.files import save_graph
+from edge_mllm_quant.weights.activations import Moments
 
 if TYPE_CHECKING:
     import onnx
 
-FloatArray = npt.NDArray[np.float32]
 Feeds = Mapping[str, npt.NDArray[Any]]
 """Graph input -> array."""
 
@@ -84,9 +85,9 @@ def watch_values(
     with TemporaryDirectory() as scratch:
         save_graph(watched, Path(scratch) / "watched.onnx")
         del watched
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        session = ort.InferenceSession(str(Path(scratch) / "watched.onnx"), options, ["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(Path(scratch) / "watched.onnx"), session_options(None), ["CPUExecutionProvider"]
+        )
         for feeds in samples:
             for name, values in zip(names, session.run([*names], dict(feeds)), strict=True):
                 sums[name].add(values.reshape(-1, values.shape[-1]), products_below)

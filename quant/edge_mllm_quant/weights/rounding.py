@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edge_mllm.arrays import FloatArray
+
 if TYPE_CHECKING:
     import torch
 
-FloatArray = npt.NDArray[np.float32]
 CodeArray = npt.NDArray[np.uint8]
 
 DAMPING = 0.01

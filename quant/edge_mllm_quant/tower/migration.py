@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm_quant.watching import FloatArray, shared_inputs
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.tower.watching import shared_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +36,7 @@ def migrate_outliers(
     Args:
         model: float32 graph with its tensors in memory.
         peaks: Tensor name -> largest absolute value of each channel, float32 [channels] (see
-            :mod:`edge_mllm_quant.watching`); inputs that are not named stay as they are.
+            :mod:`edge_mllm_quant.tower.watching`); inputs that are not named stay as they are.
         where: All inputs, only those of layer norms (which costs nothing when the graph runs), or none.
         strength: Between 0 and 1: how much of the peaks goes into the weights.
 

@@ -1,6 +1,6 @@
 """Weights of a float graph's matrix products in blocks of 4 bits, codes chosen with what the products are fed.
 
-ONNX Runtime's own MatMulNBitsQuantizer makes the nodes; :mod:`edge_mllm_quant.nbits` then chooses scales and
+ONNX Runtime's own MatMulNBitsQuantizer makes the nodes; :mod:`edge_mllm_quant.weights.nbits` then chooses scales and
 codes again.
 """
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_mllm_quant.nbits import refine_matmul, symmetric_nodes
-from edge_mllm_quant.watching import FloatArray, Seen, shared_inputs
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.tower.watching import Seen, shared_inputs
+from edge_mllm_quant.weights.nbits import refine_matmul, symmetric_nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm_quant.rounding import CodeArray, FloatArray, Grid
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.weights.rounding import CodeArray, Grid
 
 Bytes = npt.NDArray[np.uint8]
 _IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)

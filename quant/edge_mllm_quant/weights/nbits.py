@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_mllm_quant.rounding import FloatArray, Grid, refine_codes
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.weights.rounding import Grid, refine_codes
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from edge_mllm_quant.activations import Moments
+    from edge_mllm_quant.weights.activations import Moments
 
 LEVELS = np.arange(-8, 8, dtype=np.float32)
 _TRIALS = np.linspace(0.75, 1.25, 26, dtype=np.float32)

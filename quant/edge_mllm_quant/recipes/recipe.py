@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edge_mllm.bundle.recipes import RECIPE_LIST, listed_recipe
+from edge_mllm.bundle.recipes import Component as Component
 from edge_mllm.errors import SettingError
-from edge_mllm.recipes import RECIPE_LIST, listed_recipe
-from edge_mllm.recipes import Component as Component
 
 
 class UnknownRecipeError(SettingError):
@@ -114,7 +114,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("mmproj", "f16"),
     _recipe("mmproj", "q8_0"),
 )
-"""The recipes of :data:`edge_mllm.recipes.RECIPE_LIST`, with what they ask of the writers."""
+"""The recipes of :data:`edge_mllm.bundle.recipes.RECIPE_LIST`, with what they ask of the writers."""
 
 DEFAULTS: dict[Component, str] = {entry.component: entry.name for entry in RECIPE_LIST if entry.default}
 

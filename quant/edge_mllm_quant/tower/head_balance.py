@@ -4,7 +4,7 @@ The graph computes the same as before. A constant added to every key changes all
 does not see, and one added to every value comes out of the attention unchanged: both are centred, the values' centre
 goes on to the next layer's bias. A channel of the queries may be divided by what the same channel of the keys is
 multiplied with, and one of the values by what the rows of the next matrix are multiplied with (as in
-:mod:`edge_mllm_quant.migration`).
+:mod:`edge_mllm_quant.tower.migration`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm_quant.watching import Feeds, FloatArray, Seen, watch_values
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.tower.watching import Feeds, Seen, watch_values
 
 if TYPE_CHECKING:
     import onnx

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from edge_mllm.errors import SettingError
 
 if TYPE_CHECKING:
-    from edge_mllm_quant.recipe import Component, Recipe
+    from edge_mllm_quant.recipes.recipe import Component, Recipe
 
 GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_0", "q5_1", "q5_k", "q4_0", "q4_1", "q4_k", "iq4_nl", "iq4_xs")
 """Types of single tensors in decoder.gguf."""
@@ -28,6 +28,7 @@ NBITS_TYPES = ("int4", "int8")
 _MIXED, _LAST = "matmul_mixed_precision", "last_matmul"
 """onnxruntime-genai's option for exceptions, and its name of the head."""
 HEAD, EMBEDDINGS, PROJECTOR = "head", "embeddings", "projector"
+_END = "(\\.weight)?$"
 PROJECTOR_PATTERNS = ("*projector*", "*projection*", "*connector*", "*merger*", "*mlp1*")
 """How modules between a tower and a language model are called."""
 
@@ -36,7 +37,7 @@ class OverrideError(SettingError):
     """An override that says nothing, or that no part can follow."""
 
     def __init__(self, text: str, reason: str) -> None:
-        super().__init__(f"cannot follow --override '{text}': {reason}")
+        super().__init__(f"cannot follow the override '{text}': {reason}")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,13 @@ def _with_head(options: Mapping[str, str], kind: str) -> dict[str, str]:
 def tensor_expression(pattern: str) -> str:
     """A pattern as the regular expression that llama.cpp searches tensor names with; ``.weight`` may be left out."""
     parts = (re.escape(char) if char not in "*?" else {"*": ".*", "?": "."}[char] for char in pattern)
-    return f"^{''.join(parts)}(\\.weight)?$"
+    return f"^{''.join(parts)}{_END}"
+
+
+def pattern_of(expression: str) -> str:
+    """The pattern that :func:`tensor_expression` turned into this expression, for messages."""
+    kept = expression.removeprefix("^").removesuffix(_END)
+    return re.sub(r"\\(.)|\.\*|\.", lambda found: found[1] or {".*": "*", ".": "?"}[found[0]], kept)
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_mllm_quant.watching import FloatArray, Seen, shared_inputs
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.tower.watching import Seen, shared_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +28,7 @@ def quantise_static(model: onnx.ModelProto, seen: Mapping[str, Seen], *, keep: S
 
     Args:
         model: float32 graph with its tensors in memory.
-        seen: Input of a product -> what it held (:mod:`edge_mllm_quant.watching`); other products stay as they are.
+        seen: Input of a product -> what it held (:mod:`edge_mllm_quant.tower.watching`); others stay as they are.
         keep: Names of products that stay float32.
     """
     writer = _Writer(model)
@@ -86,7 +87,9 @@ class _Writer:
         name = node.input[1]
         if name not in self._coded:
             codes, steps = weight_codes(numpy_helper.to_array(self._tensors[name]))
-            constants = [self._constant(f"{name}_codes", codes), self._constant(f"{name}_steps", steps)]
+            zeros = np.zeros(steps.shape, codes.dtype)  # said, because ONNX Runtime moves it where it moves the codes
+            values = {"codes": codes, "steps": steps, "zeros": zeros}
+            constants = [self._constant(f"{name}_{what}", value) for what, value in values.items()]
             fresh = self._node("DequantizeLinear", constants, f"{name}_coded", axis=1)
             self._before.setdefault(node.name, []).append(fresh)
             self._coded.add(name)

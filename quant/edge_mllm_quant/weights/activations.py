@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from edge_mllm.arrays import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-FloatArray = npt.NDArray[np.float32]
 _ROWS = 512
 """Positions collected before they are added up: one matrix product instead of many thin ones."""
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from edge_mllm_quant.graph_files import PROTOBUF_LIMIT, save_graph, tensor_bytes
-from edge_mllm_quant.override import OverrideError, matches
+from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
+from edge_mllm_quant.recipes.override import OverrideError, matches
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +30,7 @@ def quantise_dynamic(model: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onn
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with TemporaryDirectory() as scratch, _quiet():
+    with TemporaryDirectory() as scratch, quiet_quantiser():
         out = Path(scratch) / "int8.onnx"
         large = tensor_bytes(model) >= PROTOBUF_LIMIT  # then it is copied by file: in memory protobuf cannot
         quantize_dynamic(
@@ -65,7 +65,7 @@ def find_products(model: onnx.ModelProto, patterns: tuple[str, ...], *, needed: 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_quantiser() -> Iterator[None]:
     """ONNX Runtime's quantiser tells the root logger about every tensor, and advises on graphs of other exporters."""
     root = logging.getLogger()
     level = root.level

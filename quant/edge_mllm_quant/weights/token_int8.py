@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm_quant.replacement import Replacement
+from edge_mllm_quant.graph.replacement import Replacement
 
 if TYPE_CHECKING:
     import onnx
 
-    from edge_mllm_quant.rounding import FloatArray
+    from edge_mllm.arrays import FloatArray
 
 LEVELS = 127
 _MIDDLE = 128

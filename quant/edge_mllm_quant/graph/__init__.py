@@ -1,0 +1,1 @@
+"""ONNX graphs, saved and changed."""

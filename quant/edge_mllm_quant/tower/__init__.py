@@ -1,0 +1,1 @@
+"""The vision tower: its float graph to fewer bits, with what pictures show."""

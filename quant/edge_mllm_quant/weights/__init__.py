@@ -1,0 +1,1 @@
+"""Matrices of numbers: codes chosen with what their inputs look like."""
