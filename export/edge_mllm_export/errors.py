@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edge_mllm.errors import EdgeMLLMError
@@ -17,6 +17,10 @@ class SourceError(EdgeMLLMError, ValueError):
     def __init__(self, source: str | Path, reason: str) -> None:
         super().__init__(f"cannot export '{source}': {reason}")
         self.source, self.reason = str(source), reason
+
+
+class QuantisedError(SourceError):
+    """The source is quantised already."""
 
 
 class CheckpointError(EdgeMLLMError, ValueError):
@@ -85,6 +89,23 @@ class LossError(EdgeMLLMError, RuntimeError):
         self.part, self.measure, self.found, self.floor = part, measure, found, floor
 
 
+class InputsError(LossError):
+    """The bundle gives its model other pixels or token ids than the checkpoint's own processor; no recipe helps."""
+
+    def __init__(self, part: str, found: str, place: str) -> None:
+        """Say what differs.
+
+        Args:
+            part: "pixels" or "token ids".
+            found: How far they differ, and for which prompt.
+            place: The file and the fields that decide it.
+        """
+        EdgeMLLMError.__init__(
+            self, f"verification of {part} failed: {found}; what decides it is {place}: please report these settings"
+        )
+        self.part, self.place = part, place
+
+
 class AdapterError(SourceError):
     """An adapter cannot be merged into its base."""
 
@@ -102,3 +123,15 @@ class OutputError(EdgeMLLMError, OSError):
 
 class VerificationError(EdgeMLLMError, RuntimeError):
     """The bundle cannot be compared with its checkpoint on this machine."""
+
+
+class NpuNodesError(EdgeMLLMError, ValueError):
+    """A tower has operators that an NPU does not take."""
+
+    def __init__(self, architecture: str, left: Mapping[str, int]) -> None:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        super().__init__(
+            f"the tower cannot be written for {architecture}: {kinds} would be left to the CPU; "
+            "choose another `npu_precision`, or leave `target` out"
+        )
+        self.left = dict(left)

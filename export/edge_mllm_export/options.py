@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge_mllm.errors import SettingError
-from edge_mllm_quant.override import Override, apply_overrides
-from edge_mllm_quant.recipe import RECIPES, Component, Recipe, UnknownRecipeError, find_recipe
+from edge_mllm_export.targets import Target, read_target
+from edge_mllm_quant.recipes.override import Override, apply_overrides
+from edge_mllm_quant.recipes.recipe import RECIPES, Component, Recipe, UnknownRecipeError, find_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,11 @@ FORMATS: dict[str, tuple[Component, ...]] = {"onnx": ("onnx",), "gguf": ("gguf",
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How far quantised parts may depart from the checkpoint, over the reference's own continuations."""
+    """How far quantised parts may depart from the checkpoint, over the reference's own continuations.
+
+    Raises:
+        SettingError: A limit is outside its range.
+    """
 
     min_top1: float = 0.8
     """Smallest share of positions whose most likely token is the reference's."""
@@ -29,6 +35,13 @@ class Limits:
     """Largest mean KL divergence from the reference, in nats per token."""
     min_cosine: float = 0.98
     """Smallest mean cosine of a tile's visual embeddings with the reference's."""
+
+    def __post_init__(self) -> None:
+        for name, lowest, highest in (("min_top1", 0.0, 1.0), ("max_kl", 0.0, math.inf), ("min_cosine", -1.0, 1.0)):
+            value = getattr(self, name)
+            if not lowest <= value <= highest:
+                span = f"{lowest:g} or more" if math.isinf(highest) else f"{lowest:g} to {highest:g}"
+                raise SettingError(f"{name} is {value:g}, it must be {span}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,8 @@ class ExportOptions:
     """``auto``: most loss of them together, in nats of KL divergence per token."""
     vision: str | None = None
     mmproj: bool = False
+    base: str | None = None
+    """A directory or hub id of an adapter's base; None: what the adapter names."""
     tile_tags: bool = False
     """Put a text tag before every tile, for checkpoints that were trained so."""
     pan_and_scan: bool = False
@@ -62,8 +77,24 @@ class ExportOptions:
     but not random weights, for which it means nothing."""
     calibrate: Path | None = None
     """Pictures (and questions.txt) to calibrate with; None: the set that ships."""
+    target: str | None = None
+    """An NPU to write the tower for as well, see :func:`edge_mllm_export.targets.read_target`."""
+    npu_precision: str | None = None
+    """``a16w8`` (activations in 16 bits, weights in 8; None), ``a8w8`` or ``fp16``."""
     overrides: tuple[Override, ...] = ()
     """Types of single tensors or components, the first that matches decides."""
+
+    def chosen_target(self) -> Target | None:
+        """The NPU, read.
+
+        Raises:
+            SettingError: There is none of this name, or a precision is given without one.
+        """
+        if self.target is not None:
+            return read_target(self.target, self.npu_precision)
+        if self.npu_precision is not None:
+            raise SettingError("`npu_precision` is for the tower of an NPU; name one with `target`")
+        return None
 
 
 def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
@@ -85,7 +116,7 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
         chosen |= {recipe.component: recipe for recipe in fitting}
     if options.kv is not None:
         if "onnx" not in chosen:
-            raise SettingError("--kv is for decoder.onnx; llama.cpp chooses when it runs: edge-mllm run --kv-type q8_0")
+            raise SettingError("`kv` is for decoder.onnx; llama.cpp chooses when it runs: edge-mllm run --kv-type q8_0")
         chosen["onnx"] = replace(chosen["onnx"], lossless=False)
     if options.prompt_weights is not None:
         chosen["prompt"] = _prompt_weights(options, chosen)
@@ -98,7 +129,7 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
 def _prompt_weights(options: ExportOptions, chosen: Mapping[Component, Recipe]) -> Recipe:
     recipe = find_recipe("prompt", options.prompt_weights)
     if "onnx" not in chosen or chosen["onnx"].bits >= _FLOATS:
-        raise SettingError("--prompt-weights is for a quantised decoder.onnx, and none is written")
+        raise SettingError("`prompt_weights` is for a quantised decoder.onnx, and none is written")
     return recipe
 
 
@@ -109,9 +140,11 @@ def _check_auto(options: ExportOptions) -> None:
     limited = options.max_size is not None or options.max_loss is not None
     if options.quant != AUTO:
         if limited:
-            raise SettingError("--max-size and --max-loss are for --quant auto")
+            raise SettingError("`max_size` and `max_loss` are for `quant='auto'`")
         return
     if not limited:
-        raise SettingError("--quant auto needs a limit: --max-size 300MB, --max-loss 0.01 (nats per token), or both")
+        raise SettingError("`quant='auto'` needs a limit: `max_size`, `max_loss` (nats per token), or both")
+    if options.max_loss is not None and not options.max_loss >= 0:
+        raise SettingError(f"max_loss is {options.max_loss:g}, it must be 0 or more")
     if options.overrides:
-        raise SettingError("--quant auto chooses the exceptions itself; leave --override out, or name a recipe")
+        raise SettingError("`quant='auto'` chooses the exceptions itself; leave `overrides` out, or name a recipe")

@@ -1,0 +1,1 @@
+"""What the checkpoint's layers see while it answers about pictures."""

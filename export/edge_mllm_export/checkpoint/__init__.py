@@ -1,0 +1,1 @@
+"""A checkpoint directory: its configuration and tensors, read with limits."""

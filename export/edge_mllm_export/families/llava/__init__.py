@@ -1,0 +1,1 @@
+"""LLaVA and what descends from it."""

@@ -1,0 +1,1 @@
+"""The checkpoint in float32, as transformers runs it."""

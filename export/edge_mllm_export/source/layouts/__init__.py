@@ -1,0 +1,1 @@
+"""Checkpoints in layouts of their own, rewritten as transformers saves them."""

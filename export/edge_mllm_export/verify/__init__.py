@@ -1,0 +1,1 @@
+"""The finished bundle against the checkpoint."""

@@ -1,0 +1,1 @@
+"""The parts of a bundle, written into a directory that appears whole."""
