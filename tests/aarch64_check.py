@@ -19,7 +19,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_mllm.bench.fingerprint import checkout_commit
+from edge_mllm.machine.fingerprint import checkout_commit
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "aarch64"
@@ -47,8 +47,8 @@ left out: it describes the machine underneath, and ONNX Runtime crashes on an x8
 PROBE = """
 import json, platform, sys
 import edge_mllm
-from edge_mllm.bench.fingerprint import package_versions
-from edge_mllm.machine_facts import gather_facts
+from edge_mllm.machine.fingerprint import package_versions
+from edge_mllm.measure.machine_facts import gather_facts
 llama = gather_facts().llama
 picture, question = "/check/label.png", "What does it say?"
 model = edge_mllm.load(engine=sys.argv[1], threads=2)

@@ -9,8 +9,8 @@ from typing import Any
 
 from image_settings import Settings
 
-from edge_mllm.bundle import SCHEMA_VERSION, BundleSpec, DecoderSpec, Part, PromptSpec, Source, TileLayout
-from edge_mllm.bundle_files import sha256_of, write_spec
+from edge_mllm.bundle.files import sha256_of, write_spec
+from edge_mllm.bundle.spec import SCHEMA_VERSION, BundleSpec, DecoderSpec, Part, PromptSpec, Source, TileLayout
 
 TINY = Settings("tiny", longest_edge=128, tile=32, tokens=4)
 N_EMBD = 16
@@ -51,7 +51,7 @@ def make_spec(checkpoint: Path, settings: Settings = TINY, **changes: Any) -> Bu
         ),
         decoder=DecoderSpec(n_embd=N_EMBD, n_vocab=tokenizer.get_vocab_size(), n_layer=1, context_length=2048),
         parts={},
-        recipe={"decoder": "f32", "vision": "fp32"},
+        recipe={"decoder": {"name": "f32"}, "vision": {"name": "fp32"}},
         verification={"pixels": {"max_abs_difference": 0.0}},
         created="2026-11-20T00:00:00Z",
         exporter={"edge-mllm": "0.1.0"},

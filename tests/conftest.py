@@ -17,11 +17,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are slower on two t
 
 @pytest.fixture(autouse=True)
 def root_logging() -> Iterator[None]:
-    """A command run inside a test process sets up logging for its own process; put back what it changed."""
+    """A command run inside a test process sets up logging for its own process; every test begins as Python does."""
     root = logging.getLogger()
-    level = root.level
+    root.setLevel(logging.WARNING)
     yield
-    root.setLevel(level)
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 import edge_mllm
-from edge_mllm.answer import Answer as GeneratedAnswer
-from edge_mllm.bundle import BundleSpec
+from edge_mllm.answer.answer import Answer as GeneratedAnswer
+from edge_mllm.bundle.spec import BundleSpec
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.agreement import compare_logits, join_greedy
-from edge_mllm_export.candidate import Candidate, Prepared, follow
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import Probe, draw_picture
-from edge_mllm_export.reference import Answer, Reference
-from edge_mllm_export.task import resolve_task
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.reference.probes import Probe, draw_picture
+from edge_mllm_export.reference.reference import Answer, Reference
+from edge_mllm_export.verify.agreement import compare_logits, join_greedy
+from edge_mllm_export.verify.candidate import Candidate, Prepared, follow
 
 NEW_TOKENS = 16
 SIZES = ((64, 48), (48, 70), (200, 25), (25, 180), (33, 31))
@@ -28,10 +28,11 @@ PROMPTS = ("What does it say?", "What is the number?", "Which colour is it?", "D
 class Engines:
     """What both made of five pictures of different shapes, and of two pictures at once."""
 
-    def __init__(self, checkpoint: Path, out: Path) -> None:
+    def __init__(self, checkpoint: Path | Checkpoint, out: Path) -> None:
         options = ExportOptions(format="both", quant="f32", vision="fp32", verify=False)
-        export_bundle(str(checkpoint), out, options)
-        self.source, self.out = checkpoint, out
+        self.opened = open_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+        export_bundle(str(self.opened.path), out, options)
+        self.source, self.out = self.opened.path, out
         pictures = [draw_picture(*size, seed=number) for number, size in enumerate(SIZES)]
         self.probes = [Probe(prompt, (rgb,)) for prompt, rgb in zip(PROMPTS, pictures, strict=True)]
         self.probes.append(Probe("What is different?", (pictures[0], pictures[3])))
@@ -46,9 +47,8 @@ class Engines:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        opened = open_checkpoint(self.source)
-        family = find_family(opened)
-        reference = Reference(opened, family, resolve_task(opened, family))
+        family = find_family(self.opened)
+        reference = Reference(self.opened, family, resolve_task(self.opened, family))
         return [reference.answer(probe, new_tokens=NEW_TOKENS) for probe in self.probes]
 
 
@@ -66,10 +66,11 @@ def check_tower(engines: Engines) -> None:
 def check_continuations(engines: Engines, engine: Any, *, kl_max: float = 1e-8, worst: float = 0.01) -> None:
     """Greedily equal; where the reference's two best logits all but tie, its token is taken and counted."""
     longest = max(len(answer.inputs.ids) for answer in engines.answers) + NEW_TOKENS
-    decoder = engines.candidate.decoder(engine, n_ctx=longest, exact=True)
     pairs = list(zip(engines.prepared, engines.answers, strict=True))
-    runs = [follow(decoder, prepared, engines.candidate.encode(prepared), answer) for prepared, answer in pairs]
-    decoder.close()
+    with engines.candidate.model(engine, n_ctx=longest, exact=True) as model:
+        runs = [
+            follow(model.pipeline, prepared, engines.candidate.encode(prepared), answer) for prepared, answer in pairs
+        ]
     greedy = join_greedy([(run.length, run.first_difference, run.forced) for run in runs])
     assert greedy.first_differences == (None,) * len(pairs)
     assert greedy.tokens > 4 * len(pairs)

@@ -16,6 +16,7 @@ MAKERS = {
     "ferret_ui": ("tiny_ferret_ui", "make_tiny_ferret_ui"),
     "qwen2_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_vl"),
     "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
+    "qwen3_vl": ("tiny_qwen3_vl", "make_tiny_qwen3_vl"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""

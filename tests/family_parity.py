@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from image_settings import chat, picture, sizes
 
-from edge_mllm.chat_template import ChatTemplate
-from edge_mllm.prompt import build_prompt
-from edge_mllm.tile_plan import plan_tiles
-from edge_mllm.tilers import NativeResolution, Tiler
-from edge_mllm.tiling import Preprocessed, cut_tiles
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.reference import begin_options
-from edge_mllm_export.tokenizer_files import tokenizer_json
+from edge_mllm.bundle.tilers import NativeResolution, Tiler
+from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm.picture.tiling import Preprocessed, cut_tiles
+from edge_mllm.prompt.build import build_prompt
+from edge_mllm.prompt.template import ChatTemplate
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.processor import load_processor
+from edge_mllm_export.write.tokenizer_files import tokenizer_json
 
 GOLDEN_SIZES = [
     *[(394, 390), (380, 76), (500, 102), (768, 1536), (1080, 2400), (640, 480), (1920, 1080), (1024, 1024)],
@@ -44,13 +44,23 @@ class Comparison:
 class Pair:
     """transformers' processor and ours, made from the same checkpoint directory."""
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Pair:
+        """Of a checkpoint that is open already."""
+        pair = cls.__new__(cls)
+        pair._fill(checkpoint)
+        return pair
+
     def __init__(self, directory: Path, **processor_settings: Any) -> None:
+        self._fill(open_checkpoint(directory), **processor_settings)
+
+    def _fill(self, checkpoint: Checkpoint, **processor_settings: Any) -> None:
         from tokenizers import Tokenizer
 
-        self.checkpoint = open_checkpoint(directory)
+        self.checkpoint = checkpoint
         self.checkpoint.processor_settings.update(processor_settings)
         self.family = find_family(self.checkpoint)
-        self.processor = self.family.reference_processor(self.checkpoint)
+        self.processor = load_processor(self.checkpoint, self.family)
         self.spec: Any = SimpleNamespace(
             image=self.family.image(self.checkpoint),
             vision=self.family.vision(self.checkpoint),
@@ -58,23 +68,25 @@ class Pair:
         )
         n_vocab = self.family.decoder(self.checkpoint).n_vocab
         self.tokenizer = Tokenizer.from_str(tokenizer_json(self.checkpoint, n_vocab))
-        self.template = ChatTemplate(self.checkpoint.chat_template)
+        self.template = ChatTemplate(self.family.chat_template(self.checkpoint))
 
     def reference(self, rgbs: list[np.ndarray], question: str) -> dict[str, np.ndarray]:
         """What transformers makes of a prompt, as NumPy arrays."""
         from PIL import Image
 
-        text = self.processor.apply_chat_template(chat(question, len(rgbs)), add_generation_prompt=True)
-        pictures = {"images": [Image.fromarray(rgb) for rgb in rgbs]} if rgbs else {}
-        options = {**pictures, **begin_options(self.processor, text)}
-        out = self.processor(text=text, return_tensors="pt", **options)
+        out = self.processor.inputs(chat(question, len(rgbs)), [Image.fromarray(rgb) for rgb in rgbs])
         return {name: np.asarray(value) for name, value in out.items()}
+
+    def cut(self, rgbs: list[np.ndarray]) -> list[Preprocessed]:
+        """Pictures of one conversation through ours."""
+        image, vision = self.spec.image, self.spec.vision
+        tiler = image.tiler_for(len(rgbs))
+        return [cut_tiles(rgb, image, vision, plan_tiles(rgb.shape[1], rgb.shape[0], tiler)) for rgb in rgbs]
 
     def compare(self, rgbs: list[np.ndarray], question: str = "What is the total?\n") -> Comparison:
         expected = self.reference(rgbs, question)
         pixels = reference_tiles(expected, self.spec) if rgbs else np.empty((0, 3, 1, 1), np.float32)
-        tiler = self.spec.image.tiler_for(len(rgbs))
-        ours = [cut_tiles(rgb, self.spec.image, self.spec.vision, tiler=tiler) for rgb in rgbs]
+        ours = self.cut(rgbs)
         mine = np.concatenate([item.pixels for item in ours]) if rgbs else pixels
         plans = [item.plan for item in ours]
         ids = build_prompt(chat(question, len(rgbs)), plans, self.spec, self.tokenizer, self.template).ids
@@ -154,8 +166,6 @@ def reference_tiles(out: dict[str, np.ndarray], spec: Any) -> np.ndarray:
         return pixels
     if pixels.ndim == 4 or "image_sizes" not in out:
         return pixels.reshape(-1, *pixels.shape[-3:])
-    from edge_mllm.tile_plan import plan_tiles
-
     tiler = spec.image.tiler_for(len(out["image_sizes"]))
     counts = [plan_tiles(int(width), int(height), tiler).count for height, width in out["image_sizes"]]
     for tiles, count in zip(pixels, counts, strict=True):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mllm.bundle import ImageSpec, VisionSpec
-from edge_mllm.tilers import LongestEdgeGrid
+from edge_mllm.bundle.spec import ImageSpec, VisionSpec
+from edge_mllm.bundle.tilers import LongestEdgeGrid
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ from image_settings import (  # noqa: E402
     sizes,
 )
 
-from edge_mllm.chat_template import ChatTemplate  # noqa: E402
-from edge_mllm.prompt import build_prompt  # noqa: E402
-from edge_mllm.tiling import Preprocessed, cut_tiles  # noqa: E402
+from edge_mllm.picture.tiling import Preprocessed, cut_tiles  # noqa: E402
+from edge_mllm.prompt.build import build_prompt  # noqa: E402
+from edge_mllm.prompt.template import ChatTemplate  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "parity_idefics3.json"
 COUNT, SEED, LONGEST = 200, 2026, 3000

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,24 @@ def test_importing_the_runtime_is_light() -> None:
     loaded = set(json.loads(out.stdout))
     assert "edge_mllm" in loaded
     assert not loaded & (FORBIDDEN | {"llama_cpp", "onnxruntime"})
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("edge_mllm", "edge_mllm_export", "edge_mllm_quant")
+    order = graphlib.TopologicalSorter(
+        {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    )
+    order.prepare()  # a CycleError names the circle
+
+
+def test_no_folder_holds_more_than_fifteen_modules() -> None:
+    folders = {path.parent for package in PACKAGES for path in package.rglob("*.py")}
+    full = {
+        folder.relative_to(ROOT).as_posix(): count
+        for folder in folders
+        if (count := sum(path.name != "__init__.py" for path in folder.glob("*.py"))) > 15
+    }
+    assert not full
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.name)

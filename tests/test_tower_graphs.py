@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 from tower_graphs import Blocks, pack_projections, rewrite_attention
 
+from edge_mllm.machine.ort import session_options
+
 TOKENS, HEADS, WIDTH = 48, 2, 16
 SIDES = ["tiles", TOKENS, HEADS * WIDTH]
 
@@ -40,7 +42,7 @@ def _model() -> onnx.ModelProto:
 
 def _run(model: onnx.ModelProto) -> np.ndarray:
     x = np.random.default_rng(1).normal(size=(3, *SIDES[1:])).astype(np.float32)
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    return onnxruntime.InferenceSession(model.SerializeToString(), session_options(None)).run(None, {"x": x})[0]
 
 
 @pytest.mark.parametrize("most_bytes", [1 << 20, 4 * TOKENS * 20])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,22 @@ def make_tiny_llava_onevision(
     """
     from transformers import GenerationConfig, LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
-    from edge_mllm_export import shape_llava_onevision as shape
-    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+    from edge_mllm_export.shapes import load_shape, write_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
-    plan = shape.tokenizer_plan(VOCABULARY - len(shape.ADDED_TOKENS))
-    tokenizer = write_tokenizer(directory, plan, shape.tokenizer_settings(2048))
+    shape = load_shape("llava-onevision-0.5b")
+    plan = replace(shape.tokenizer, base_size=VOCABULARY - len(shape.tokenizer.added))
+    tokenizer = write_tokenizer(directory, plan, shape.tokenizer_config | {"model_max_length": 2048})
+    grids = [[rows * tile, cols * tile] for rows in range(1, 7) for cols in range(1, 7)]
+    cut = {"image_grid_pinpoints": grids, "size": {"height": tile, "width": tile}}
+    stitched = {"num_image_tokens": (tile // patch) ** 2, "vision_aspect_ratio": f"anyres_max_{most}"}
     ids = {"bos_token_id": tokenizer.token_to_id("<|endoftext|>"), "eos_token_id": tokenizer.token_to_id("<|im_end|>")}
     config = LlavaOnevisionConfig(
         vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_vision_config(tile, patch)},
         text_config={"model_type": "qwen2", **_text_config(), **ids, "tie_word_embeddings": True},
         image_token_index=tokenizer.token_to_id("<image>"),
         video_token_index=tokenizer.token_to_id("<video>"),
-        image_grid_pinpoints=shape.grid_pinpoints(tile),
+        image_grid_pinpoints=grids,
         vision_aspect_ratio=f"anyres_max_{most}",
         tie_word_embeddings=True,
     )
@@ -102,7 +106,7 @@ def make_tiny_llava_onevision(
     model.generation_config = GenerationConfig(**ids)
     _disable_progress_bars()
     model.save_pretrained(directory)
-    _write_json(directory / "preprocessor_config.json", shape.preprocessor_settings(tile))
-    _write_json(directory / "processor_config.json", shape.processor_settings((tile // patch) ** 2, most))
-    (directory / "chat_template.jinja").write_text(shape.CHAT_TEMPLATE, encoding="utf-8")
+    _write_json(directory / "preprocessor_config.json", shape.preprocessor | cut)
+    _write_json(directory / "processor_config.json", shape.processor | stitched)
+    (directory / "chat_template.jinja").write_text(shape.chat_template, encoding="utf-8")
     return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def make_tiny_ferret_original(
 
 def make_tiny_ferret_ui(directory: Path, **options: Any) -> Path:
     """The same as the exporter rewrites it, which is what the family reads."""
-    from edge_mllm_export.ferret_original import rewrite_ferret_original
+    from edge_mllm_export.source.layouts.ferret import rewrite_ferret_original
 
     original = make_tiny_ferret_original(directory.with_name(f"{directory.name}-original"), **options)
     config = json.loads((original / "config.json").read_text(encoding="utf-8"))
@@ -96,7 +97,7 @@ def make_tiny_ferret_ui(directory: Path, **options: Any) -> Path:
 
 
 def _model(kind: str, text: dict[str, Any], tile: int, patch: int) -> Any:
-    from edge_mllm_export.families.ferret_ui_model import FerretUIConfig, FerretUIForConditionalGeneration
+    from edge_mllm_export.families.ferret_ui.model import FerretUIConfig, FerretUIForConditionalGeneration
 
     vision = _vision_config(tile, patch) | {"hidden_size": 96, "num_attention_heads": 12, "hidden_act": "quick_gelu"}
     tied = kind == "gemma"
@@ -146,26 +147,20 @@ def _gemma_config() -> dict[str, Any]:
 
 def _write_tokenizer(directory: Path, llama: bool, sentencepiece: bool) -> dict[str, int]:
     """Write a tokenizer whose last token is the region's; return begin and end."""
-    from edge_mllm_export import shape_gemma3
-    from edge_mllm_export.synthetic_sentencepiece import SENTENCEPIECE_PRE_TOKENIZER
-    from edge_mllm_export.synthetic_tokenizer import QWEN2_PRE_TOKENIZER, TokenizerPlan, write_tokenizer
+    from edge_mllm_export.shapes import load_shape, write_tokenizer
 
     if llama:
         base = VOCABULARY - len(LLAMA_ADDED)
-        plan = TokenizerPlan(base_size=base, first=(), added=LLAMA_ADDED, pre_tokenizer=QWEN2_PRE_TOKENIZER)
+        plan = replace(load_shape("qwen2-vl-2b").tokenizer, base_size=base, added=LLAMA_ADDED)
         names = {"bos_token": LLAMA_ADDED[0], "eos_token": "<|eot_id|>"}
         write_tokenizer(directory, plan, names | {"tokenizer_class": "PreTrainedTokenizerFast"})
         _begin_every_text(directory / "tokenizer.json", LLAMA_ADDED[0], base)
         return {"bos_token_id": base, "eos_token_id": base + 3}
-    plan = TokenizerPlan(
-        base_size=VOCABULARY - 1,
-        first=shape_gemma3.FIRST,
-        inside=GEMMA_INSIDE,
-        added=("<region_fea>",),
-        pre_tokenizer=SENTENCEPIECE_PRE_TOKENIZER,
-        byte_fallback=True,
-    )
-    settings = shape_gemma3.tokenizer_settings(4096)
+    gemma = load_shape("gemma3-4b")
+    first = {number: text for number, text in gemma.tokenizer.special.items() if number < 5}
+    special = first | GEMMA_INSIDE
+    plan = replace(gemma.tokenizer, base_size=VOCABULARY - 1, special=special, added=("<region_fea>",))
+    settings = gemma.tokenizer_config | {"model_max_length": 4096}
     settings = {key: value for key, value in settings.items() if not key.startswith(("boi", "eoi", "image", "extra"))}
     write_tokenizer(directory, plan, settings | {"additional_special_tokens": ["<region_fea>"]})
     if sentencepiece:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ def make_tiny_gemma3(
     """
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GenerationConfig
 
-    from edge_mllm_export import shape_gemma3
-    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+    from edge_mllm_export.shapes import load_shape, write_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(directory, shape_gemma3.tokenizer_plan(BASE, INSIDE), shape_gemma3.tokenizer_settings(2048))
+    shape = load_shape("gemma3-4b")
+    first = {number: text for number, text in shape.tokenizer.special.items() if number < 5}
+    plan = replace(shape.tokenizer, base_size=BASE, special=first | INSIDE)
+    write_tokenizer(directory, plan, shape.tokenizer_config | {"model_max_length": 2048})
     config = Gemma3Config(
         text_config=_TEXT | text,
         vision_config=_VISION | {"image_size": tile, "patch_size": patch},
@@ -49,10 +52,11 @@ def make_tiny_gemma3(
     _disable_progress_bars()
     model.save_pretrained(directory)
     _rename_as_published(directory / "model.safetensors")
-    _write_json(directory / "preprocessor_config.json", shape_gemma3.preprocessor_settings(tile, tokens))
+    cut = {"image_seq_length": tokens, "size": {"height": tile, "width": tile}}
+    _write_json(directory / "preprocessor_config.json", shape.preprocessor | cut)
     settings = {"image_seq_length": tokens, "processor_class": "Gemma3Processor"}
     _write_json(directory / "processor_config.json", settings)
-    (directory / "chat_template.jinja").write_text(shape_gemma3.CHAT_TEMPLATE, encoding="utf-8")
+    (directory / "chat_template.jinja").write_text(shape.chat_template, encoding="utf-8")
     return directory
 
 

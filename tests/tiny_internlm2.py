@@ -61,7 +61,10 @@ def write_model(path: Path, listed: Iterable[Piece], *, algorithm: int = 2, **no
     settings = _message(1, b"identity") + _message(2, normalizer.get("charsmap", b""))
     for number, (name, usual) in enumerate((("prefix", False), ("extra_spaces", False), ("escape", True)), start=3):
         settings += bytes([number << 3, normalizer.get(name, usual)])
-    path.write_bytes(body + _message(2, b"\x18" + bytes([algorithm])) + _message(3, settings))
+    trainer = (
+        b"\x18" + bytes([algorithm]) + _varint(35 << 3) + b"\x01"
+    )  # byte_fallback, without which the library fails
+    path.write_bytes(body + _message(2, trainer) + _message(3, settings))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,13 @@ def make_tiny_internvl(
     """
     from transformers import GenerationConfig, InternVLConfig, InternVLForConditionalGeneration
 
-    from edge_mllm_export import shape_internvl
-    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+    from edge_mllm_export.shapes import load_shape, write_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
-    added = len(shape_internvl.QWEN25_TOKENS) + len(shape_internvl.PICTURE_TOKENS)
-    plan = shape_internvl.tokenizer_plan(VOCABULARY - added)
-    tokenizer = write_tokenizer(directory, plan, shape_internvl.tokenizer_settings(2048))
+    shape = load_shape("internvl3-1b")
+    in_table = len(shape.tokenizer.added) - 1  # the video token's id is one behind the embedding table
+    plan = replace(shape.tokenizer, base_size=VOCABULARY - in_table)
+    tokenizer = write_tokenizer(directory, plan, shape.tokenizer_config | {"model_max_length": 2048})
     ids = {
         "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),
         "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
@@ -60,10 +61,11 @@ def make_tiny_internvl(
     model.generation_config = GenerationConfig(**ids)
     _disable_progress_bars()
     model.save_pretrained(directory)
-    _write_json(directory / "preprocessor_config.json", shape_internvl.preprocessor_settings(tile, max_patches))
+    cut = {"max_patches": max_patches, "size": {"height": tile, "width": tile}}
+    _write_json(directory / "preprocessor_config.json", shape.preprocessor | cut)
     settings = {"image_seq_length": (tile // patch // 2) ** 2, "processor_class": "InternVLProcessor"}
     _write_json(directory / "processor_config.json", settings)
-    (directory / "chat_template.jinja").write_text(shape_internvl.CHAT_TEMPLATE, encoding="utf-8")
+    (directory / "chat_template.jinja").write_text(shape.chat_template, encoding="utf-8")
     return directory
 
 
@@ -108,7 +110,7 @@ def make_tiny_internvl_chat(directory: Path, native: Path, *, template: str = "i
     import torch
     from safetensors.torch import save_file
 
-    from edge_mllm_export.checkpoint import open_checkpoint
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 
     directory.mkdir(parents=True, exist_ok=True)
     opened = open_checkpoint(native)

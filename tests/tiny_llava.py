@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +46,7 @@ def make_tiny_llava(
     """
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    from edge_mllm_export.families import llava_phi
+    from edge_mllm_export.families.llava import llava_phi
 
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = _write_tokenizer(directory)
@@ -72,10 +73,10 @@ def make_tiny_llava(
 
 
 def _write_tokenizer(directory: Path) -> Any:
-    from edge_mllm_export.synthetic_tokenizer import QWEN2_PRE_TOKENIZER, TokenizerPlan, write_tokenizer
+    from edge_mllm_export.shapes import load_shape, write_tokenizer
 
     added = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>")
-    plan = TokenizerPlan(base_size=VOCABULARY - len(added), first=(), added=added, pre_tokenizer=QWEN2_PRE_TOKENIZER)
+    plan = replace(load_shape("qwen2-vl-2b").tokenizer, base_size=VOCABULARY - len(added), added=added)
     settings = {
         "tokenizer_class": "Qwen2Tokenizer",
         "processor_class": "LlavaProcessor",

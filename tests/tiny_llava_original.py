@@ -82,7 +82,7 @@ def _text(given: dict[str, Any]) -> dict[str, Any]:
 def _write(directory: Path, native: Path, config: dict[str, Any], names: tuple[tuple[str, str], ...]) -> Path:
     from safetensors.torch import load_file, save_file
 
-    from edge_mllm_export.checkpoint import open_checkpoint
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 
     directory.mkdir(parents=True, exist_ok=True)
     opened = open_checkpoint(native)

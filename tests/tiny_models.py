@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_mllm_export.shape_smolvlm import CHAT_TEMPLATE as SMOLVLM_TEMPLATE
+from edge_mllm_export.shapes import load_shape
 
+SMOLVLM = load_shape("smolvlm-256m")
+SMOLVLM_TEMPLATE = SMOLVLM.chat_template
+SMOLVLM_MARKERS = tuple(name for name in SMOLVLM.tokenizer.added if "reserved" not in name)
+"""Global picture, tile positions, the picture and the ends of pictures and turns."""
 VOCABULARY = 523
 """Token ids of the tiny SmolVLM tokenizer: prime, so no linear layer has this many outputs."""
 
@@ -172,22 +177,21 @@ def _spread(name: str, parameter: Any, tied: bool) -> float:
 
 def write_smolvlm_tokenizer(directory: Path, *, markers: bool = True) -> Any:
     """Write the tokenizer files in the form of SmolVLM-256M's and return the tokenizers.Tokenizer."""
-    from edge_mllm_export.shape_smolvlm import image_markers, tokenizer_plan, tokenizer_settings
-    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
+    from edge_mllm_export.shapes import write_tokenizer
 
-    added = image_markers()
+    added = SMOLVLM_MARKERS
     if not markers:
         added = tuple(name for name in added if name != "<global-img>" and not name.startswith("<row_"))
-    return write_tokenizer(directory, tokenizer_plan(VOCABULARY - len(added), added), tokenizer_settings(2048))
+    plan = replace(SMOLVLM.tokenizer, base_size=VOCABULARY - len(added), added=added)
+    return write_tokenizer(directory, plan, SMOLVLM.tokenizer_config | {"model_max_length": 2048})
 
 
 def write_smolvlm_processor(directory: Path, tile: int, config: Any) -> None:
     """Write preprocessor_config.json, processor_config.json and chat_template.json in SmolVLM's layout."""
-    from edge_mllm_export.shape_smolvlm import preprocessor_settings
-
     patches = tile // config.vision_config.patch_size
     settings = {"image_seq_len": (patches // config.scale_factor) ** 2, "processor_class": "Idefics3Processor"}
-    _write_json(directory / "preprocessor_config.json", preprocessor_settings(tile, 4 * tile))
+    cut = {"max_image_size": {"longest_edge": tile}, "size": {"longest_edge": 4 * tile}}
+    _write_json(directory / "preprocessor_config.json", SMOLVLM.preprocessor | cut)
     _write_json(directory / "processor_config.json", settings)
     _write_json(directory / "chat_template.json", {"chat_template": SMOLVLM_TEMPLATE})
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 
-from edge_mllm.bundle import ImageSpec, PatchInput
-from edge_mllm.patches import patch_positions, patch_windows
-from edge_mllm.tile_plan import plan_tiles
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
+from edge_mllm.bundle.spec import ImageSpec, PatchInput
+from edge_mllm.picture.patches import patch_positions, patch_windows
+from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
 
 WINDOWED_SIZE = (100, 80)
 """Width and height of the pictures that a tiny encoder with windows takes."""

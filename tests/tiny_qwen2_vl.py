@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tiny_models import _disable_progress_bars, _write_json, randomise
+
+from edge_mllm_export.shapes import load_shape, write_tokenizer
 
 VOCABULARY = 541
 """Rows of the embedding table; the tokenizer has fewer tokens, as in the published checkpoints."""
@@ -33,18 +36,18 @@ def make_tiny_qwen2_vl(
     """
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    from edge_mllm_export import shape_qwen2_vl
-
     vision = {"depth": depth, "embed_dim": 64, "hidden_size": (_TEXT | text)["hidden_size"], "num_heads": 4}
     config = Qwen2VLConfig(
-        text_config=_TEXT | _ends(shape_qwen2_vl.ADDED_TOKENS) | text,
+        text_config=_TEXT | ends("qwen2-vl-2b") | text,
         vision_config=vision,
         tie_word_embeddings=tied,
-        **_ids(shape_qwen2_vl.ADDED_TOKENS),
+        **ids("qwen2-vl-2b"),
     )
     model = Qwen2VLForConditionalGeneration(config).eval()
     randomise(model, seed, tied=tied)
-    return _save(model, directory, shape_qwen2_vl.ADDED_TOKENS, max_pixels)
+    preprocessor = save(model, directory, "qwen2-vl-2b")
+    _write_json(directory / "preprocessor_config.json", preprocessor | {"max_pixels": max_pixels})
+    return directory
 
 
 def make_tiny_qwen2_5_vl(
@@ -72,8 +75,6 @@ def make_tiny_qwen2_5_vl(
     """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from edge_mllm_export import shape_qwen2_5_vl
-
     vision = {
         "depth": depth,
         "hidden_size": 64,
@@ -84,46 +85,49 @@ def make_tiny_qwen2_5_vl(
         "window_size": window,
     }
     config = Qwen2_5_VLConfig(
-        text_config=_TEXT | _ends(shape_qwen2_5_vl.ADDED_TOKENS) | text,
+        text_config=_TEXT | ends("qwen2.5-vl-3b") | text,
         vision_config=vision,
         tie_word_embeddings=tied,
-        **_ids(shape_qwen2_5_vl.ADDED_TOKENS),
+        **ids("qwen2.5-vl-3b"),
     )
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
     randomise(model, seed, tied=tied)
-    return _save(model, directory, shape_qwen2_5_vl.ADDED_TOKENS, max_pixels)
+    preprocessor = save(model, directory, "qwen2.5-vl-3b")
+    _write_json(directory / "preprocessor_config.json", preprocessor | {"max_pixels": max_pixels})
+    return directory
 
 
-def _ids(added: tuple[str, ...]) -> dict[str, int]:
-    from edge_mllm_export.shape_qwen2_vl import special_ids
-
-    return {name: id_ for name, id_ in special_ids(BASE, added).items() if name not in _ENDS}
-
-
-def _ends(added: tuple[str, ...]) -> dict[str, int]:
-    from edge_mllm_export.shape_qwen2_vl import special_ids
-
-    return {name: special_ids(BASE, added)[name] for name in _ENDS}
+def ids(shape: str) -> dict[str, int]:
+    """Token ids that config.json has at its top level, behind the small vocabulary."""
+    return {name: _moved(shape, id_) for name, id_ in load_shape(shape).config.items() if name.endswith("token_id")}
 
 
-_ENDS = ("bos_token_id", "eos_token_id")
+def ends(shape: str) -> dict[str, int]:
+    """Token ids that the language model's configuration has."""
+    text = load_shape(shape).config["text_config"]
+    return {name: _moved(shape, text[name]) for name in ("bos_token_id", "eos_token_id")}
 
 
-def _save(model: Any, directory: Path, added: tuple[str, ...], max_pixels: int) -> Path:
+def _moved(shape: str, id_: int) -> int:
+    return id_ - load_shape(shape).tokenizer.base_size + BASE
+
+
+def save(model: Any, directory: Path, name: str) -> dict[str, Any]:
+    """Write a model with the tokenizer and template of a shape; return the shape's preprocessor_config.json."""
     from transformers import GenerationConfig
 
-    from edge_mllm_export import shape_qwen2_vl
-    from edge_mllm_export.synthetic_tokenizer import write_tokenizer
-
     directory.mkdir(parents=True, exist_ok=True)
-    settings = shape_qwen2_vl.tokenizer_settings(4096, added)
-    write_tokenizer(directory, shape_qwen2_vl.tokenizer_plan(BASE, added), settings)
-    model.generation_config = GenerationConfig(**shape_qwen2_vl.generation_settings(BASE))
+    shape, marks = load_shape(name), ends(name)
+    settings = shape.tokenizer_config | {"model_max_length": 4096}
+    write_tokenizer(directory, replace(shape.tokenizer, base_size=BASE), settings)
+    stops = [marks["eos_token_id"], marks["bos_token_id"]]
+    model.generation_config = GenerationConfig(
+        bos_token_id=marks["bos_token_id"], eos_token_id=stops, pad_token_id=marks["bos_token_id"]
+    )
     _disable_progress_bars()
     model.save_pretrained(directory)
-    _write_json(directory / "preprocessor_config.json", shape_qwen2_vl.preprocessor_settings(max_pixels=max_pixels))
-    (directory / "chat_template.jinja").write_text(shape_qwen2_vl.CHAT_TEMPLATE, encoding="utf-8")
-    return directory
+    (directory / "chat_template.jinja").write_text(shape.chat_template, encoding="utf-8")
+    return shape.preprocessor
 
 
 _TEXT: dict[str, Any] = {

@@ -35,11 +35,14 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def main() -> None:
-    """Check names in the wheel, the clean install, import time and one answer."""
+    """Check names in the wheel, the clean install, what is imported and one answer."""
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", scratch, ROOT, cwd=scratch)
         (wheel,) = scratch.glob("*.whl")
+        page = "edge_mllm/serve/page/"
+        missing = {f"{page}{file.name}" for file in (ROOT / page).iterdir()} - set(zipfile.ZipFile(wheel).namelist())
+        assert not missing, f"the wheel lacks {sorted(missing)}"
         names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
         extra = {name for name in names if not name.endswith(".dist-info")} - TOP_LEVEL
         assert not extra, f"the wheel puts {sorted(extra)} into site-packages"
@@ -50,7 +53,6 @@ def main() -> None:
         loaded = HEAVY & set(probes[0]["modules"])
         assert not loaded, f"import edge_mllm pulls in {sorted(loaded)}"
         fastest = min(probe["seconds"] for probe in probes)
-        assert fastest < 0.5, f"import edge_mllm took {fastest:.2f} s"
         picture = ROOT / "starter" / "demo" / "label.png"
         answer = json.loads(
             run(scratch / "env" / "bin" / "edge-mllm", "run", "-i", picture, "--json", "What does it say?", cwd=scratch)

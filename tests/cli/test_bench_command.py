@@ -29,7 +29,7 @@ def result_file(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_the_result_keeps_to_the_schema(result_file: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads((Path(__file__).parents[2] / "edge_mllm/bench/schema.json").read_text())
+    schema = json.loads((Path(__file__).parents[2] / "edge_mllm/measure/bench/schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(json.loads(result_file.read_text()))
 
 

@@ -43,13 +43,13 @@ def test_turns_reuse_what_was_computed(tiny_bundle, photo):
 
 
 def test_errors_do_not_end_the_conversation(tiny_bundle, photo):
-    lines = ["/image /nowhere.png", "/help", "a <image> b", "Hello"]
+    lines = ["/image /nowhere.png", "/help", "word " * 5000, "Hello"]
     code, _, err = talk(tiny_bundle, lines)
     assert code == 0
-    assert err[0] == "no such file: /nowhere.png"
-    assert "/quit" in err[1]
-    assert "stands for a picture" in err[2]
-    assert "5 new" in err[3]
+    assert err[0] == "edge-mllm: cannot use picture '/nowhere.png': no such file"
+    assert "/quit" in err[5]
+    assert "but the context holds" in err[6]
+    assert "5 new" in err[7]
 
 
 def test_missing_model_is_one_line():

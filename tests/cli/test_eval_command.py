@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from edge_mllm.cli import eval as command
 from edge_mllm.cli.main import app
-from edge_mllm.eval import Reply
-from edge_mllm.eval.scoring import NAMES
+from edge_mllm.measure.eval import Reply
+from edge_mllm.measure.eval.scoring.scoring import NAMES
 
 
 class Yes:

@@ -10,12 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 import edge_mllm
-from edge_mllm.cli._groups import grouped
-from edge_mllm.cli._options import (
+from edge_mllm.cli.terminal.groups import grouped
+from edge_mllm.cli.terminal.options import (
     AnswerOptions,
     DetailName,
     EngineName,
     KVTypeName,
+    LayoutName,
     ModelOptions,
     VisionEngineName,
 )
@@ -69,7 +70,7 @@ def test_one_name_twice_is_an_error():
 LOADED = {
     "engine": EngineName.gguf, "threads": 3, "n_ctx": 99, "kv_type": KVTypeName.q8_0, "cache_dir": Path("kept"),
     "low_memory": True, "precision": "q4", "mmproj": Path("m.gguf"), "vision_engine": VisionEngineName.openvino,
-    "prompt_weights": False,
+    "prompt_weights": False, "layout": LayoutName.gguf, "quant": "Q8_0", "provider": "qnn:v75",
 }  # fmt: skip
 ASKED = {
     "max_new_tokens": 5, "temperature": 0.5, "top_k": 4, "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 1.5,

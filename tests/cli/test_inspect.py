@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_mllm.cli.main import app
-from edge_mllm.session import starter_bundle
+from edge_mllm.session.files import starter_bundle
 
 
 def call(*args: object) -> tuple[int, str, str]:
@@ -43,6 +43,31 @@ def test_inspect_shows_what_the_export_verified():
     assert f"token ids {found['token_ids']['equal']} of {found['token_ids']['prompts']} prompts equal" in lines
     assert any(line.startswith("gguf whole int8 + q4_0 top-1 ") for line in lines)
     assert "verdict within the limits" in lines
+
+
+def test_inspect_says_what_the_verification_decided(tmp_path):
+    shutil.copytree(starter_bundle(), tmp_path / "x.edge")
+    file = tmp_path / "x.edge" / "bundle.json"
+    spec = json.loads(file.read_text())
+    tokenizer = {"taken": "tokenizer.json", "class": "GPT2Tokenizer", "texts": 40, "differing": 3, "declared": ["<a>"]}
+    template = {"file": "chat_template.json", "passed_over": ["chat_template.jinja"], "content": "text"}
+    spec["verification"]["processor"] = {
+        "tokenizer": tokenizer,
+        "template": template,
+        "counts_of_the_model": ["patch_size"],
+        "written_from": "somebody/somewhere",
+    }
+    file.write_text(json.dumps(spec))
+    out = " ".join(call("inspect", tmp_path / "x.edge")[1].split())
+    for line in (
+        "tokenizer tokenizer.json; GPT2Tokenizer of this transformers differs in 3 of 40 texts",
+        "tokenizer tokens that tokenizer.json lacks: <a>",
+        "template chat_template.json, as transformers; not chat_template.jinja",
+        "template chat_template.json wants texts; it was made to take pictures",
+        "processor sizes from config.json: patch_size",
+        "processor none in transformers for this directory: written from somebody/somewhere",
+    ):
+        assert line in out
 
 
 def test_inspect_names_the_exceptions_from_a_recipe(tmp_path):

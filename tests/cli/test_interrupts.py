@@ -14,16 +14,16 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 
 STAGES = {
-    "hashes": "edge_mllm.bundle_files:sha256_of",
-    "tokenizer": "edge_mllm.bundle_files:OpenBundle.tokenizer",
-    "decoder's load": "edge_mllm.components:open_decoder",
-    "picture": "edge_mllm.pictures:load_rgb",
-    "tiling": "edge_mllm.pictures:cut_tiles",
-    "tower's load": "edge_mllm.vision:open_tower",
-    "tower": "edge_mllm.vision:VisionTower._run",
-    "cache file": "edge_mllm.embedding_store:EmbeddingStore._write",
-    "prefill": "edge_mllm.cells:CellCache.prefill",
-    "decode": "edge_mllm.cells:CellCache.step",
+    "hashes": "edge_mllm.bundle.files:sha256_of",
+    "tokenizer": "edge_mllm.bundle.files:OpenBundle.tokenizer",
+    "decoder's load": "edge_mllm.session.open:open_decoder",
+    "picture": "edge_mllm.answer.pictures.bundle_picture:load_image",
+    "tiling": "edge_mllm.answer.pictures.bundle_picture:cut_tiles",
+    "tower's load": "edge_mllm.tower.tower:open_tower",
+    "tower": "edge_mllm.tower.tower:VisionTower._run",
+    "cache file": "edge_mllm.tower.store:EmbeddingStore._write",
+    "prefill": "edge_mllm.answer.decoding.cells:CellCache.prefill",
+    "decode": "edge_mllm.answer.decoding.cells:CellCache.step",
 }
 WRAPPER = """
 import functools, importlib, os, signal, sys, threading, time
@@ -82,8 +82,9 @@ def test_ctrl_c_in_every_stage(tiny_bundle, photo, expected, tmp_path, stage, wh
         ran = python("-m", "edge_mllm", *command)
         document = json.loads(ran.stdout)
         assert document["text"] == expected
-        whole = stage in ("cache file", "prefill", "decode")
-        assert document["images"][0]["source"] == ("disk" if whole else "tower")
+        (image,) = document["images"]
+        assert image["source"] == ("disk" if stage in ("prefill", "decode") else "tower")
+        assert (image["tiles_reused"] > 0) == (stage == "cache file")  # the first file is a tile's
 
 
 def test_ctrl_c_in_a_streamed_answer(tiny_bundle):
@@ -95,7 +96,7 @@ def test_ctrl_c_in_a_streamed_answer(tiny_bundle):
 
 
 def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_answer(tiny_bundle, photo, expected, tmp_path):
@@ -121,7 +122,7 @@ def test_a_full_disk_for_a_saved_chat_is_one_line(tiny_bundle, photo, tmp_path):
 def test_ctrl_c_at_the_prompt_keeps_the_chat(tiny_bundle, tmp_path):
     file = tmp_path / "chat.bin"
     command = ("chat", "-m", tiny_bundle, "--max-new-tokens", 3, "--chat-file", file)
-    reading = "edge_mllm.cli.chat:_added_pictures"  # the second line that is read
+    reading = "edge_mllm.cli.talk.talk:typed_paths"  # the second line that is read
     ran = python("-c", WRAPPER, reading, "before", *command, input="Hi\n/image x\n")
     assert ran.returncode == 130
     assert ran.stderr.splitlines()[-1] == "edge-mllm: interrupted"

@@ -24,6 +24,7 @@ RUN_KEYS = {
     "peak_anonymous_bytes": int,
     "model": str,
     "engine": str,
+    "devices": dict,
 }
 
 
@@ -50,11 +51,20 @@ def test_json_is_one_object_with_the_named_keys(tiny_bundle, photo, engine):
     assert document["engine"] == engine
     assert document["usage"]["completion_tokens"] == 6
     assert document["images"] == [
-        {"width": 90, "height": 60, "tiles": 13, "tokens": 52, "reduced": False, "source": "tower", "reduced_by": None}
+        {
+            "width": 90,
+            "height": 60,
+            "tiles": 13,
+            "tokens": 52,
+            "reduced": False,
+            "source": "tower",
+            "reduced_by": None,
+            "tiles_reused": 0,
+        }
     ]
     assert set(document["timings"]) == {
         "load_s", "preprocess_s", "vision_s", "prefill_s", "ttft_s", "decode_s", "prefill_tps", "decode_tps",
-        "grammar_s", "probe_s",
+        "grammar_s", "probe_s", "picture_s",
     }  # fmt: skip
 
 
@@ -113,7 +123,6 @@ def test_options_reach_the_model(tiny_bundle, photo):
         (["-m", "BUNDLE", "--kv-type", "q8_0", "Hi"], "gguf engine"),
         (["-m", "BUNDLE", "--top-p", "7", "Hi"], "top_p is 7"),
         (["-m", "BUNDLE", "--stop", "", "Hi"], "stop string"),
-        (["-m", "BUNDLE", "Look at <image> please"], "stands for a picture"),
         (["-m", "BUNDLE", "-i", "PHOTO", "--detail", "high", "--max-image-tokens", "8", "Hi"], "visual tokens"),
     ],
 )
@@ -174,12 +183,12 @@ def test_damaged_bundle(tiny_bundle, tmp_path):
 
 
 def test_interruption_is_a_line_and_130(tiny_bundle, monkeypatch):
-    import edge_mllm.components
+    import edge_mllm.session.open
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(edge_mllm.components, "open_decoder", interrupted)
+    monkeypatch.setattr(edge_mllm.session.open, "open_decoder", interrupted)
     code, out, err = call("run", "-m", tiny_bundle, "Hi")
     assert (code, out, err) == (130, "", "edge-mllm: interrupted\n")
 
@@ -213,21 +222,27 @@ def test_closed_pipe_is_quiet(tiny_bundle):
     assert ran.returncode in (0, 141)
 
 
-def test_import_is_light_and_quick():
+def test_import_is_light():
+    """How long it takes is measured (benchmarks); what makes it long is counted here."""
     code = (
-        "import sys, time; start = time.process_time(); import edge_mllm; seconds = time.process_time() - start;"
-        "heavy = {'torch', 'transformers', 'llama_cpp', 'onnxruntime', 'onnx'} & set(sys.modules);"
-        "print(seconds, *heavy)"
+        "import numpy, sys; before = set(sys.modules); import edge_mllm; new = set(sys.modules) - before;"
+        "print(len(new), *sorted({name.split('.')[0] for name in new}))"
     )
-    seconds = []
-    for _ in range(3):  # processor time: other processes of the machine do not count
-        out = subprocess.run(
-            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-        )
-        first, *heavy = out.stdout.split()
-        assert heavy == []
-        seconds.append(float(first))
-    assert min(seconds) < 0.5
+    out = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    count, *names = out.stdout.split()
+    heavy = {
+        "torch",
+        "transformers",
+        "llama_cpp",
+        "onnxruntime",
+        "onnx",
+        "tokenizers",
+        "typer",
+        "rich",
+        "huggingface_hub",
+    }
+    assert not heavy & set(names)
+    assert int(count) <= 240  # modules of the standard library, Pillow and Jinja among them
 
 
 def test_version_and_help():

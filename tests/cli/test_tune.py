@@ -11,6 +11,10 @@ from tiny_published import make_published
 from typer.testing import CliRunner
 
 from edge_mllm.cli.main import app
+from edge_mllm.costs.kept import Tuned, bundle_hash, keep, package_versions
+from edge_mllm.machine.cpu import read_processor
+from edge_mllm.machine.fingerprint import machine_id
+from edge_mllm.session.chat_file import saved_binding
 
 RUNNER = CliRunner()
 
@@ -22,7 +26,7 @@ def test_run_uses_what_tune_kept_and_says_so(
     ask = ["run", "-m", str(tiny_bundle), "--json", "--max-new-tokens", "2", "What?"]
     before = RUNNER.invoke(app, ask)
     assert before.exit_code == 0 and "tuned" not in json.loads(before.stdout)
-    done = RUNNER.invoke(app, ["tune", "-m", str(tiny_bundle), "--json", "--seconds", "5"])
+    done = RUNNER.invoke(app, ["tune", "-m", str(tiny_bundle), "--json", "--seconds", "60"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     kept = report["kept"]
@@ -43,6 +47,29 @@ def test_run_uses_what_tune_kept_and_says_so(
     assert chosen == after["tuned"]  # what is typed goes before what was kept
     other = json.loads(RUNNER.invoke(app, [*ask, "--engine", "onnx"]).stdout)
     assert other["engine"] == "onnx" and "tuned" not in other
+
+
+def test_chat_uses_what_tune_kept_and_a_saved_chat_what_it_was_saved_with(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "talk.chat"
+    talk = ["chat", "-m", str(tiny_bundle), "--max-new-tokens", "2", "--chat-file"]
+
+    def engine_of(path: Path) -> str:
+        done = RUNNER.invoke(app, [*talk, str(path)], input="Hello\n")
+        assert done.exit_code == 0, done.output
+        return saved_binding(path)["engine"]
+
+    own = engine_of(file)
+    other = "onnx" if own == "gguf" else "gguf"
+    versions = {"created": "", "versions": package_versions(), "seconds": 1.0, "default_seconds": 2.0}
+    settings = {"engine": other, "threads": 1, "chunk": 64, "tile_batch": 1, "precision": None}
+    keep(Tuned(machine=machine_id(read_processor()), bundle=bundle_hash(tiny_bundle), **settings, **versions))
+    assert engine_of(file) == own
+    assert engine_of(tmp_path / "new.chat") == other
+    assert engine_of(tmp_path / "new.chat") == other
+    assert saved_binding(tmp_path / "new.chat")["chunk"] == "64"
 
 
 def test_a_published_directory_is_searched_for_its_precisions(

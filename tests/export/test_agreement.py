@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edge_mllm_export.agreement import compare_embeddings, compare_logits, join_greedy, kl_divergence, margins
+from edge_mllm_export.verify.agreement import compare_embeddings, compare_logits, join_greedy, kl_divergence, margins
 
 
 def _logits(*rows: list[float]) -> np.ndarray:

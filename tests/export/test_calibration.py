@@ -12,29 +12,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.decoders.llama import LlamaDecoder
-from edge_mllm.decoders.ort import OrtDecoder
+from edge_mllm.decoders.llama.decoder import LlamaDecoder
+from edge_mllm.decoders.ort.decoder import OrtDecoder
 from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import SettingError
-from edge_mllm_export import ExportOptions, export_bundle, parse_override, pipeline
-from edge_mllm_export.agreement import kl_divergence
-from edge_mllm_export.calibration import SHIPPED, CalibrationError, gather_moments, read_calibration
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
-from edge_mllm_export.decoder_onnx import EMBEDDINGS, GRAPH, write_decoder_onnx
+from edge_mllm.session.files import open_bundle
+from edge_mllm_export import ExportOptions, export_bundle, parse_override
+from edge_mllm_export.calibrate.calibration import SHIPPED, CalibrationError, gather_moments, read_calibration
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import DecoderBuildError, VerificationError
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_header import read_entries
-from edge_mllm_export.gguf_quantise import QuantiseOptions
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.gguf.header import read_entries
+from edge_mllm_export.job import Job
 from edge_mllm_export.options import choose_recipes
-from edge_mllm_export.parts import Job
-from edge_mllm_export.reference import Reference
-from edge_mllm_export.task import resolve_task
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_quant.activations import Moments, gathering
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm_export.reference.reference import Reference
+from edge_mllm_export.verify.agreement import kl_divergence
+from edge_mllm_export.write.calibrated import calibrated
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.gguf.quantise import QuantiseOptions
+from edge_mllm_export.write.onnx.decoder import EMBEDDINGS, GRAPH, write_decoder_onnx
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_quant.recipes.recipe import find_recipe
+from edge_mllm_quant.weights.activations import Moments, gathering
 
 IDS = np.random.default_rng(5).integers(10, 500, 48).astype(np.int64)
 
@@ -152,7 +153,7 @@ def test_onnx_with_moments_is_nearer(
 def test_a_node_that_holds_other_weights_is_an_error(
     text_dir: Path, seen: tuple[Mapping[str, Moments], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_mllm_export import onnx_refine
+    from edge_mllm_export.write.onnx import refine as onnx_refine
 
     read = onnx_refine._read_weights
     monkeypatch.setattr(onnx_refine, "_read_weights", lambda *args: read(*args)[::-1].copy())
@@ -182,7 +183,7 @@ def test_real_weights_are_calibrated_unless_refused(
     tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pages that ship, and nothing where there is nothing to round."""
-    monkeypatch.setattr("edge_mllm_export.calibration.MOST_POSITIONS", 200)
+    monkeypatch.setattr("edge_mllm_export.calibrate.calibration.MOST_POSITIONS", 200)
     steps: list[str] = []
 
     def exported(**fields: Any) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def test_random_weights_are_never_calibrated(asked: dict[str, Any], tiny_smolvlm
     options = ExportOptions(format="gguf", verify=False)
     job = Job(checkpoint, family, choose_recipes(options), tmp_path, tmp_path)
     task = resolve_task(checkpoint, family)
-    assert pipeline._calibrated(job, task, options, lambda _: None) is job
+    assert calibrated(job, task, options, lambda _: None) is job
     with pytest.raises(SettingError, match="random weights cannot be calibrated: what they see means nothing"):
         export_bundle("shape:smolvlm-500m", tmp_path / "x.edge", replace(options, **asked))
 
@@ -217,8 +218,8 @@ def test_random_weights_are_never_calibrated(asked: dict[str, Any], tiny_smolvlm
 def test_too_little_memory_names_the_way_out(
     tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_mllm_export.resources.available_memory", lambda: 1000)
-    with pytest.raises(VerificationError, match=r"calibration with pictures needs .* use --no-calibration"):
+    monkeypatch.setattr("edge_mllm_export.write.resources.available_bytes", lambda: 1000)
+    with pytest.raises(VerificationError, match=r"calibration with pictures needs .* use `calibration=False`"):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="gguf", verify=False))
     assert list(tmp_path.iterdir()) == []
 
@@ -241,7 +242,7 @@ def test_exceptions_that_match_nothing_are_refused(
 
 def test_a_cache_of_eight_bits(tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the memory, nearly the same logits, also when the cache is cut back, grown and restored."""
-    monkeypatch.setattr("edge_mllm_export.calibration.MOST_POSITIONS", 400)
+    monkeypatch.setattr("edge_mllm_export.calibrate.calibration.MOST_POSITIONS", 400)
     options = ExportOptions(format="onnx", quant="f32", vision="fp32", verify=False, kv="q8")
     spec = export_bundle(str(tiny_smolvlm), tmp_path / "q8.edge", options)
     assert spec.recipe["decoder_onnx"]["cache"] == "int8"
@@ -271,6 +272,6 @@ def test_a_cache_of_eight_bits(tiny_smolvlm: Path, tmp_path: Path, monkeypatch: 
 def test_a_small_cache_that_cannot_be_had_is_refused(tiny_smolvlm: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"llama\.cpp chooses when it runs"):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="gguf", kv="q8"))
-    with pytest.raises(SettingError, match="--kv q8 needs calibration"):
+    with pytest.raises(SettingError, match="`kv='q8'` needs calibration"):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", ExportOptions(format="onnx", kv="q8", calibration=False))
     assert list(tmp_path.iterdir()) == []

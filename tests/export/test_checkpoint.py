@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edge_mllm_export.checkpoint import open_checkpoint
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import CheckpointError, SourceError
 
 
@@ -238,10 +238,9 @@ def test_fields_that_are_needed(copy: Path) -> None:
 
 
 def test_a_tokenizer_without_the_image_token(copy: Path) -> None:
-    edit(
-        copy / "tokenizer.json",
-        lambda d: d.update(added_tokens=[t for t in d["added_tokens"] if t["content"] != "<image>"]),
-    )
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        file = copy / name
+        file.write_text(file.read_text(encoding="utf-8").replace('"<image>"', '"<other>"'), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json', added_tokens: the token <image> is missing"):
         open_checkpoint(copy).token_id("<image>")
 
@@ -300,8 +299,25 @@ def test_quantised_checkpoints_are_refused(copy: Path, settings: dict[str, Any],
     edit(copy / "config.json", set_field("quantization_config", settings))
     with pytest.raises(SourceError, match=rf"already quantised \({words}\).*export the unquantised model instead"):
         open_checkpoint(copy)
-    edit(copy / "config.json", set_field("_name_or_path", "org/the-base"))
-    with pytest.raises(SourceError, match="export its base 'org/the-base' instead"):
+    edit(copy / "config.json", set_field("_name_or_path", "home/step-900"))  # a folder of somebody, as good as any
+    with pytest.raises(SourceError, match="export the unquantised model instead"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("card", "instead"),
+    [
+        ("base_model: org/the-base", "export its base 'org/the-base' instead"),
+        ("base_model: [org/the-base]", "export its base 'org/the-base' instead"),
+        ("base_model: [org/one, org/two]", "export the unquantised model instead"),
+        ("base_model: ./the-base", "export the unquantised model instead"),
+        ("base_model: null", "export the unquantised model instead"),
+    ],
+)
+def test_the_model_card_names_the_base_of_a_quantised_checkpoint(copy: Path, card: str, instead: str) -> None:
+    edit(copy / "config.json", set_field("quantization_config", {"quant_method": "awq", "bits": 4}))
+    (copy / "README.md").write_text(f"---\n{card}\n---\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=instead):
         open_checkpoint(copy)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mllm.bundle import Engine
-from edge_mllm_export.agreement import compare_embeddings, compare_logits, join_greedy
-from edge_mllm_export.candidate import Candidate, Prepared, follow
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import Probe, draw_picture
-from edge_mllm_export.reference import Answer, Reference
-from edge_mllm_export.task import resolve_task
+from edge_mllm.bundle.spec import Engine
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.reference.probes import Probe, draw_picture
+from edge_mllm_export.reference.reference import Answer, Reference
+from edge_mllm_export.verify.agreement import compare_embeddings, compare_logits, join_greedy
+from edge_mllm_export.verify.candidate import Candidate, Prepared, follow
 
 NEW_TOKENS = 32
 PROMPTS = (
@@ -72,11 +72,11 @@ def test_every_visual_token_is_the_towers(candidate: Candidate, material: Materi
 def test_greedy_continuations_are_the_references(candidate: Candidate, material: Material, engine: Engine) -> None:
     answers, prepared = material
     longest = max(len(answer.inputs.ids) for answer in answers) + NEW_TOKENS
-    decoder = candidate.decoder(engine, n_ctx=longest, exact=True)
-    runs = [
-        follow(decoder, item, candidate.encode(item), answer) for answer, item in zip(answers, prepared, strict=True)
-    ]
-    decoder.close()
+    with candidate.model(engine, n_ctx=longest, exact=True) as model:
+        runs = [
+            follow(model.pipeline, item, candidate.encode(item), answer)
+            for answer, item in zip(answers, prepared, strict=True)
+        ]
     greedy = join_greedy([(run.length, run.first_difference, run.forced) for run in runs])
     assert greedy.first_differences == (None,) * len(PROMPTS)
     assert greedy.tokens > 4 * len(PROMPTS)

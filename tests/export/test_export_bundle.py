@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import edge_mllm
-from edge_mllm.bundle_files import open_bundle
 from edge_mllm.errors import SettingError
-from edge_mllm_export import ExportOptions, Limits, export_bundle, parts
+from edge_mllm.session.files import open_bundle
+from edge_mllm_export import ExportOptions, Limits, export_bundle
 from edge_mllm_export.errors import (
     LossError,
     OutputError,
@@ -24,8 +24,9 @@ from edge_mllm_export.errors import (
     UnsupportedArchitectureError,
     VerificationError,
 )
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_quant.recipe import UnknownRecipeError
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.write import parts
+from edge_mllm_quant.recipes.recipe import UnknownRecipeError
 
 QUICK = ExportOptions(format="gguf", quant="f16", vision="fp32", verify=False)
 """Needs no second process."""
@@ -108,7 +109,7 @@ def test_wrong_weights_are_found_even_when_loss_is_allowed(
     tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unquantised part that differs is a fault, not a loss."""
-    from edge_mllm_export.checkpoint import Checkpoint
+    from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 
     read = Checkpoint.tensor
 
@@ -127,7 +128,7 @@ def test_existing_output_needs_force(tiny_smolvlm: Path, tmp_path: Path) -> None
     out = tmp_path / "x.edge"
     export_bundle(str(tiny_smolvlm), out, QUICK)
     before = (out / "bundle.json").read_text()
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force`"):
         export_bundle(str(tiny_smolvlm), out, QUICK)
     assert (out / "bundle.json").read_text() == before
     export_bundle(str(tiny_smolvlm), out, replace(QUICK, quant="q8_0", force=True))
@@ -161,7 +162,7 @@ def test_failure_keeps_the_old_bundle(tiny_smolvlm: Path, tmp_path: Path, monkey
 def test_too_little_disk_is_found_before_anything_is_written(
     tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_mllm_export.write.shutil.disk_usage", lambda _: type("U", (), {"free": 1 << 20})())
+    monkeypatch.setattr("edge_mllm_export.write.place.shutil.disk_usage", lambda _: type("U", (), {"free": 1 << 20})())
     with pytest.raises(OutputError, match=r"not enough disk space .* GB needed"):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", QUICK)
     assert list(tmp_path.iterdir()) == []
@@ -170,8 +171,8 @@ def test_too_little_disk_is_found_before_anything_is_written(
 def test_too_little_memory_to_verify_is_found_before_anything_is_written(
     tiny_smolvlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_mllm_export.resources.available_memory", lambda: 1000)
-    with pytest.raises(VerificationError, match=r"GB are free; use --no-verify"):
+    monkeypatch.setattr("edge_mllm_export.write.resources.available_bytes", lambda: 1000)
+    with pytest.raises(VerificationError, match=r"GB are free; use `verify=False`"):
         export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", replace(QUICK, verify=True))
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +208,7 @@ def test_mmproj_is_refused_by_name_for_a_family_that_libmtmd_cannot_do(tmp_path:
     from tiny_llava import make_tiny_llava
 
     source = make_tiny_llava(tmp_path / "source")
-    with pytest.raises(SettingError, match="libmtmd has no projector for llava; leave --mmproj out"):
+    with pytest.raises(SettingError, match="libmtmd has no projector for llava; leave `mmproj` out"):
         export_bundle(str(source), tmp_path / "x.edge", replace(QUICK, mmproj=True))
     assert list(tmp_path.iterdir()) == [source]
 

@@ -14,18 +14,18 @@ import pytest
 from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_differences, tensors
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.llama import LlamaDecoder
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.decoders.llama.decoder import LlamaDecoder
 from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import CheckpointError, RecipeError, TensorsError, UnsupportedArchitectureError
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_header import read_entries
-from edge_mllm_export.gguf_quantise import QuantiseOptions
-from edge_mllm_export.text_model import write_text_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.gguf.header import read_entries
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.gguf.quantise import QuantiseOptions
+from edge_mllm_export.write.text_model import write_text_checkpoint
 
 
 def text_directory(checkpoint_dir: Path, out: Path) -> Path:
@@ -189,7 +189,7 @@ def test_a_wrong_importance_matrix_is_an_error_and_leaves_nothing(tied: Path, tm
 def test_a_crash_in_the_quantiser_is_an_error_and_leaves_nothing(
     tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_mllm_export import gguf_quantise
+    from edge_mllm_export.write.gguf import quantise as gguf_quantise
 
     worker = tmp_path / "worker.py"
     worker.write_text("import os, sys; print('GGML_ASSERT(x) failed', file=sys.stderr, flush=True); os.abort()")
@@ -207,7 +207,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_scratch(tied: Path, tmp_path: Pat
     limit = 1_000_000 if recipe == "f32" else 2_700_000
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from edge_mllm_export.decoder_gguf import write_decoder_gguf\n"
+        "from edge_mllm_export.write.gguf.decoder import write_decoder_gguf\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY}))\n"
         "try: write_decoder_gguf(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], name='t')\n"
         "except OSError as error: print(type(error).__name__, error); sys.exit(7)\n"

@@ -22,8 +22,8 @@ from oracle.real_vocabularies import (
 from tokenizers import Tokenizer
 
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.gguf_file import write_gguf
-from edge_mllm_export.tokenizer_gguf import Vocabulary, read_vocabulary
+from edge_mllm_export.gguf.file import write_gguf
+from edge_mllm_export.tokenizer.gguf_vocabulary import Vocabulary, read_vocabulary
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 

@@ -14,13 +14,13 @@ import torch
 from hub_server import COMMIT, HubServer, Repository
 from safetensors.torch import load_file, save_file
 
-from edge_mllm_export import hub
-from edge_mllm_export.checkpoint import open_checkpoint
+from edge_mllm.hub import fetch as hub
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import SourceError
-from edge_mllm_export.hub import Snapshot, download, is_hub_id
-from edge_mllm_export.hub_configuration import fetch_configuration
-from edge_mllm_export.source import resolve_source
-from edge_mllm_export.source_facts import facts_of_source
+from edge_mllm_export.source.facts import facts_of_source
+from edge_mllm_export.source.hub.configuration import fetch_configuration
+from edge_mllm_export.source.hub.download import Snapshot, download, is_hub_id
+from edge_mllm_export.source.source import resolve_source
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_a_plan_fetches_configuration_alone(model: Path, tmp_path: Path) -> None
         fetched = server.fetched()
         with pytest.raises(SourceError, match="no such model on the hub"):
             fetch_configuration("org/other", endpoint=server.url, cache_dir=tmp_path / "cache")
-    assert set(fetched) <= {"config.json", "preprocessor_config.json", "processor_config.json"}
+    assert set(fetched) <= {"config.json", "preprocessor_config.json", "processor_config.json", "README.md"}
     assert json.loads((path / "config.json").read_text()) == json.loads((model / "config.json").read_text())
     assert facts_of_source(str(path)).decoders == facts_of_source(str(model)).decoders
 
@@ -208,11 +208,12 @@ def test_no_space(model: Path, tmp_path: Path) -> None:
 
 def test_a_quantised_model_is_refused_before_its_weights_come(model: Path, tmp_path: Path) -> None:
     config = json.loads((model / "config.json").read_text())
-    config |= {"quantization_config": {"quant_method": "gptq", "bits": 4}, "_name_or_path": "org/base"}
+    config |= {"quantization_config": {"quant_method": "gptq", "bits": 4}, "_name_or_path": "outputs/step-900"}
     (model / "config.json").write_text(json.dumps(config))
+    (model / "README.md").write_text("---\nbase_model: org/base\n---\n")
     with HubServer(model=Repository(model)) as server, pytest.raises(SourceError, match="export its base 'org/base'"):
         fetch_from(server, tmp_path)
-    assert server.fetched() == ["config.json"]
+    assert server.fetched() == ["config.json", "README.md"]
 
 
 def test_without_a_network_the_cache_is_used_and_said(
@@ -244,7 +245,7 @@ def test_resolve_source_goes_to_the_hub(model: Path, tmp_path: Path, monkeypatch
         def local(source: str) -> Snapshot:
             return fetch_from(server, tmp_path, source)
 
-        monkeypatch.setattr("edge_mllm_export.source.download", local)
+        monkeypatch.setattr("edge_mllm_export.source.source.download", local)
         checkpoint = resolve_source("org/model@v1", tmp_path)
     assert (checkpoint.id, checkpoint.revision, checkpoint.licence) == ("org/model", COMMIT, "apache-2.0")
 
@@ -264,7 +265,7 @@ def test_an_adapter_on_the_hub(tiny_smolvlm: Path, tmp_path: Path, monkeypatch: 
         def local(source: str) -> Snapshot:
             return fetch_from(server, tmp_path, source)
 
-        monkeypatch.setattr("edge_mllm_export.source.download", local)
+        monkeypatch.setattr("edge_mllm_export.source.source.download", local)
         checkpoint = resolve_source("org/adapter", tmp_path)
         assert "/api/models/org/model/revision/v1" in {path for _, path, _ in server.requests}
     assert checkpoint.id == "org/adapter on org/model"

@@ -13,13 +13,13 @@ from oracle.libmtmd import MARKER, LibMtmd
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 from PIL import Image
 
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.errors import RecipeError, TensorsError
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_file import GgufError
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_mmproj import write_mmproj
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.gguf.file import GgufError
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_export.write.vision.mmproj import write_mmproj
 
 PROMPT = "<|im_start|>User:{}What is it?<end_of_utterance>\nAssistant:"
 STARTER = Path(__file__).resolve().parents[2] / "starter"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from edge_mllm_export.errors import UnsupportedArchitectureError
-from edge_mllm_export.families import FAMILIES, family_of
-from edge_mllm_export.nearest_family import nearest_family
-from edge_mllm_export.source import resolve_source
+from edge_mllm_export.families.nearest import nearest_family
+from edge_mllm_export.families.registry import FAMILIES, family_of
+from edge_mllm_export.source.source import resolve_source
 
 LLAVA = {"vision_config": {"model_type": "clip_vision_model"}, "text_config": {"model_type": "llama"}}
 UNKNOWN = {
@@ -25,10 +25,10 @@ UNKNOWN = {
         "idefics3",
         r'vision_config\.model_type "clip_vision_model".*the fields perceiver_config',
     ),
-    "qwen3_vl": (
-        {"architectures": ["Qwen3VLForConditionalGeneration"], "vision_config": {"model_type": "qwen3_vl"}},
+    "qwen3_omni_moe": (
+        {"architectures": ["Qwen3OmniMoe"], "vision_config": {"model_type": "qwen3_omni_moe_vision_encoder"}},
         "qwen",
-        r'vision_config\.model_type "qwen3_vl"',
+        r'vision_config\.model_type "qwen3_omni_moe_vision_encoder"',
     ),
     "no class": (
         {

@@ -7,18 +7,18 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edge_mllm.gguf_header import decode_bytes, read_tensors
-from edge_mllm.plan.facts import ModelFacts, read_shape, write_shape
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
+from edge_mllm.bundle.gguf_header import decode_bytes, read_tensors
+from edge_mllm.costs.facts import ModelFacts, read_shape, write_shape
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import SourceError
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_quantise import options_of
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_export.source_facts import facts_of_source
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_onnx import tower_samples, write_vision_onnx
-from edge_mllm_quant.recipe import find_recipe, recipe_names
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.source.facts import facts_of_source
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.gguf.quantise import options_of
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_export.write.vision.tower import tower_samples, write_vision_onnx
+from edge_mllm_quant.recipes.recipe import find_recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE_CONSTANTS = 64

@@ -14,32 +14,33 @@ import pytest
 from tiny_gemma3 import make_tiny_gemma3
 from tiny_models import make_tiny_smolvlm
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
+from tiny_qwen3_vl import make_tiny_qwen3_vl
 
 import edge_mllm
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.decoders import ort_prompt
-from edge_mllm.decoders.ort import OrtDecoder
-from edge_mllm.decoders.ort_prompt import LEAST_RUN
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.costs.estimate import Ask, costs
+from edge_mllm.costs.facts import facts_of_bundle
+from edge_mllm.decoders.ort import prompt as ort_prompt
+from edge_mllm.decoders.ort.decoder import OrtDecoder
+from edge_mllm.decoders.ort.prompt import LEAST_RUN
 from edge_mllm.decoders.protocol import Segment, Tokens, Visual
 from edge_mllm.decoders.select import engine_binding
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import PartChangedError, PartMismatchError, SettingError
-from edge_mllm.plan.costs import Ask, costs
-from edge_mllm.plan.facts import facts_of_bundle
+from edge_mllm.session.files import open_bundle
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_onnx import DATA as DECODER_DATA
-from edge_mllm_export.decoder_onnx import EMBEDDINGS, write_decoder_onnx
-from edge_mllm_export.decoder_onnx import GRAPH as DECODER
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import DecoderBuildError
-from edge_mllm_export.families import find_family
+from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.options import choose_recipes
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_export.prompt_onnx import DATA, GRAPH, write_prompt_onnx
-from edge_mllm_export.source_facts import facts_of_source
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.source.facts import facts_of_source
+from edge_mllm_export.write.onnx.decoder import DATA as DECODER_DATA
+from edge_mllm_export.write.onnx.decoder import EMBEDDINGS, write_decoder_onnx
+from edge_mllm_export.write.onnx.decoder import GRAPH as DECODER
+from edge_mllm_export.write.onnx.prompt import DATA, GRAPH, write_prompt_onnx
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_quant.recipes.recipe import find_recipe
 
 ROUNDING = 0.06
 """Relative error of keys and values that 8-bit weights and activations make in these random models; 4-bit weights make
@@ -53,6 +54,7 @@ def _tied(directory: Path) -> Path:
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "one axis": _tied,
     "three axes": make_tiny_qwen2_5_vl,
+    "rows for further layers": make_tiny_qwen3_vl,
     "both ways": make_tiny_gemma3,
 }
 """Kind of decoder by its positions and attention -> a tiny checkpoint of it."""
@@ -78,7 +80,7 @@ class Made:
     def segments(self) -> list[Segment]:
         """Text, a picture of 24 tokens, text."""
         draw = np.random.default_rng(3)
-        picture = 0.7 * draw.normal(size=(24, self.spec.n_embd)).astype(np.float32)
+        picture = 0.7 * draw.normal(size=(24, self.spec.row_width)).astype(np.float32)
         grid = (4, 6) if self.spec.positions == "mrope" else None
         ids = draw.integers(0, self.spec.n_vocab, 60)
         return [Tokens(ids[:40]), Visual(picture, grid), Tokens(ids[40:])]
@@ -234,7 +236,7 @@ class TestOneDecoder:
         other = make_tiny_smolvlm(tmp_path / "other", seed=9, tied=True, text={"hidden_size": 256, "head_dim": 64})
         checkpoint = open_checkpoint(other)
         text = write_text_checkpoint(checkpoint, find_family(checkpoint), tmp_path / "text")
-        with pytest.raises(DecoderBuildError, match=r"does not hold .*leave --prompt-weights out"):
+        with pytest.raises(DecoderBuildError, match=r"does not hold .*leave `prompt_weights` out"):
             write_prompt_onnx(text, tmp_path)
 
     def test_a_decoder_in_floats_has_nothing_to_replace(self, made: Made) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edge_mllm.recipes import PUBLISHED_SIZES, RECIPE_LIST, TRUE_BITS
+from edge_mllm.bundle.recipes import PUBLISHED_SIZES, RECIPE_LIST, TRUE_BITS
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.gguf_header import read_entries
-from edge_mllm_export.source_facts import facts_of_source
+from edge_mllm_export.gguf.header import read_entries
+from edge_mllm_export.source.facts import facts_of_source
 
 SHAPES = dict(zip(PUBLISHED_SIZES, ("smolvlm-256m", "smolvlm-500m", "internvl3-1b"), strict=True))
 

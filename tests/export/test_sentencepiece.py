@@ -12,8 +12,7 @@ from tiny_internlm2 import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED,
 from tokenizers import Tokenizer
 
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.sentencepiece_model import PieceKind, read_sentencepiece
-from edge_mllm_export.sentencepiece_tokenizer import convert_sentencepiece
+from edge_mllm_export.tokenizer.sentencepiece import convert_sentencepiece, read_sentencepiece
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "sentencepiece.json"
 BARE = {"add_bos_token": False}
@@ -25,7 +24,7 @@ def test_ids_are_those_of_the_library(tmp_path: Path, number: int) -> None:
     entry = json.loads(GOLDEN.read_text(encoding="utf-8"))["entries"][number]
     path = tmp_path / "tokenizer.model"
     path.write_bytes(base64.b64decode(entry["model"]))
-    assert read_sentencepiece(path).adds_dummy_prefix == entry["prefix"]
+    assert read_sentencepiece(path).normalizer_spec.add_dummy_prefix == entry["prefix"]
     tokenizer = Tokenizer.from_str(json.dumps(convert_sentencepiece(path, BARE)))
     assert len(entry["texts"]) > 100
     wrong = [row["text"] for row in entry["texts"] if tokenizer.encode(row["text"]).ids != row["ids"]]
@@ -36,10 +35,14 @@ def test_ids_are_those_of_the_library(tmp_path: Path, number: int) -> None:
 
 def test_pieces_are_read_as_written(tmp_path: Path) -> None:
     model = read_sentencepiece(write_model(tmp_path / "tokenizer.model", pieces(), charsmap=b"ab", prefix=True))
-    assert [(piece.text, piece.score, int(piece.kind)) for piece in model.pieces] == pieces()
-    assert (model.algorithm, model.charsmap, model.adds_dummy_prefix) == (2, b"ab", True)
-    assert (model.removes_extra_spaces, model.escapes_spaces, model.space_as_suffix) == (False, True, False)
-    assert list(map(int, PieceKind)) == [NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE]
+    assert [(piece.piece, piece.score, piece.type) for piece in model.pieces] == pieces()
+    normalizer, trainer = model.normalizer_spec, model.trainer_spec
+    assert (trainer.model_type, normalizer.precompiled_charsmap, normalizer.add_dummy_prefix) == (2, b"ab", True)
+    assert (normalizer.remove_extra_whitespaces, normalizer.escape_whitespaces) == (False, True)
+    assert not trainer.treat_whitespace_as_suffix
+    piece = model.pieces[0]
+    kinds = [piece.NORMAL, piece.UNKNOWN, piece.CONTROL, piece.USER_DEFINED, piece.UNUSED, piece.BYTE]
+    assert kinds == [NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE]
 
 
 @pytest.mark.parametrize(("begin", "end"), [(True, False), (False, True), (True, True), (False, False)])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.shape_plan import ShapePlan
-from edge_mllm_export.shape_smolvlm import image_markers, smolvlm_500m, tokenizer_plan
-from edge_mllm_export.shapes import SHAPES, open_shape, tensor_shapes, write_shape
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.errors import SourceError
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.shapes import (
+    SHAPES,
+    ShapePlan,
+    build_tokenizer,
+    load_shape,
+    open_shape,
+    tensor_shapes,
+    write_shape,
+)
 
 PUBLISHED = {
     "smolvlm-256m": 256_484_928,
@@ -24,6 +34,7 @@ PUBLISHED = {
     "smolvlm-2.2b": 2_246_272_880,
     "qwen2-vl-2b": 2_208_985_600,
     "qwen2.5-vl-3b": 3_754_622_976,
+    "qwen3-vl-2b": 2_127_532_032,
     "gemma3-4b": 4_300_079_472,
 }
 """Parameter counts that the hub states."""
@@ -31,13 +42,13 @@ PUBLISHED = {
 
 def test_llava_interleaves_size_is_that_of_the_published_file() -> None:
     """model.safetensors has 1.73 GB of bfloat16."""
-    held = sum(math.prod(shape) for shape in tensor_shapes(SHAPES["llava-interleave-0.5b"]().config).values())
+    held = sum(math.prod(shape) for shape in tensor_shapes(load_shape("llava-interleave-0.5b").config).values())
     assert 2 * held == pytest.approx(1.73e9, abs=5e6)
 
 
 def test_ferret_uis_size_is_that_of_the_published_files() -> None:
     """6.77 GB of bfloat16 in two files, with the head and the region sampler, which are left out."""
-    held = sum(math.prod(shape) for shape in tensor_shapes(SHAPES["ferret-ui-gemma2b"]().config).values())
+    held = sum(math.prod(shape) for shape in tensor_shapes(load_shape("ferret-ui-gemma2b").config).values())
     head, width, inside = 256_001 * 2048, 1024, 1024 + 2
     layer = inside * inside + inside + 2 * inside * width + width + 2 * width
     sampler = 2 * layer + 32 * width * width + width + width * 2048 + 2048
@@ -46,7 +57,7 @@ def test_ferret_uis_size_is_that_of_the_published_files() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_counts_are_the_published_ones(name: str) -> None:
-    assert sum(math.prod(shape) for shape in tensor_shapes(SHAPES[name]().config).values()) == PUBLISHED[name]
+    assert sum(math.prod(shape) for shape in tensor_shapes(load_shape(name).config).values()) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +69,7 @@ def test_parameter_counts_are_the_published_ones(name: str) -> None:
     ],
 )
 def test_special_tokens_have_the_published_ids(name: str, size: int, ids: dict[str, int | None]) -> None:
-    from edge_mllm_export.synthetic_tokenizer import build_tokenizer
-
-    plan = SHAPES[name]()
+    plan = load_shape(name)
     tokenizer = build_tokenizer(plan.tokenizer)
     assert tokenizer.get_vocab_size() == size == plan.config["text_config"]["vocab_size"]
     always = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<empty_output>": 16}
@@ -71,14 +80,14 @@ def test_special_tokens_have_the_published_ids(name: str, size: int, ids: dict[s
 
 @pytest.mark.parametrize(("name", "tokens", "edge"), [("smolvlm-256m", 64, 2048), ("smolvlm-2.2b", 81, 1536)])
 def test_processor_settings_are_the_published_ones(name: str, tokens: int, edge: int) -> None:
-    plan = SHAPES[name]()
+    plan = load_shape(name)
     assert plan.processor["image_seq_len"] == tokens
     assert plan.preprocessor["size"] == {"longest_edge": edge}
 
 
 def shrunk() -> ShapePlan:
     """The 500M plan with small layers, so that all of its path is walked in a second."""
-    plan = smolvlm_500m()
+    plan = load_shape("smolvlm-500m")
     text = {
         "hidden_size": 48,
         "num_hidden_layers": 2,
@@ -87,14 +96,14 @@ def shrunk() -> ShapePlan:
         "head_dim": 12,
     }
     vision = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
-    added = image_markers()
+    added = tuple(name for name in plan.tokenizer.added if "reserved" not in name)
     sizes = {"vocab_size": 1000 + len(added), "intermediate_size": 64}
     config: dict[str, Any] = plan.config | {
         "text_config": plan.config["text_config"] | text | sizes,
         "vision_config": plan.config["vision_config"] | vision,
         "image_token_id": 1000 + added.index("<image>"),
     }
-    return replace(plan, config=config, tokenizer=tokenizer_plan(1000, added))
+    return replace(plan, config=config, tokenizer=replace(plan.tokenizer, base_size=1000, added=added))
 
 
 @pytest.fixture(scope="module")
@@ -147,22 +156,43 @@ def test_the_same_seed_gives_the_same_checkpoint(small: Checkpoint, tmp_path: Pa
     assert open_checkpoint(tmp_path / "other").sha256() != small.sha256()
 
 
-def test_a_new_shape_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SHAPES, "small", shrunk)
+def test_every_shape_has_a_data_file() -> None:
+    assert sorted(SHAPES) == sorted(file.name.removesuffix(".json") for file in _data_files())
+
+
+def _data_files() -> list[Traversable]:
+    return [file for file in files("edge_mllm_export.shapes").iterdir() if file.name.endswith(".json")]
+
+
+def test_a_new_shape_is_one_file_and_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Checkpoint
+) -> None:
+    (tmp_path / "small.json").write_text(json.dumps(asdict(shrunk())), encoding="utf-8")
+    monkeypatch.setattr("edge_mllm_export.shapes.plan.FOLDER", tmp_path)
+    monkeypatch.setattr("edge_mllm_export.shapes.plan.SHAPES", ("small",))
     checkpoint = open_shape("small", tmp_path)
+    assert checkpoint.sha256() == small.sha256()
     assert checkpoint.id == "shape:small"
     assert checkpoint.random_weights
 
 
+def test_an_unknown_shape_names_the_known_ones() -> None:
+    with pytest.raises(SourceError, match=r"shape:smolvlm-1m.: no such shape; there are: shape:smolvlm-256m, shape:"):
+        load_shape("smolvlm-1m")
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_family_reads_the_plan(name: str, tmp_path: Path) -> None:
-    plan = SHAPES[name]()
+    plan = load_shape(name)
     tiny = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 32}
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
     sections = {
         "text_config": plan.config["text_config"] | tiny | heads,
         "vision_config": plan.config["vision_config"] | tiny | {"num_attention_heads": 1},
     }
+    if "deepstack_visual_indexes" in sections["vision_config"]:
+        sections["vision_config"] |= {"deepstack_visual_indexes": [0], "out_hidden_size": 64}
+        sections["text_config"]["num_hidden_layers"] = 2
     write_shape(replace(plan, config=plan.config | sections), tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     family = find_family(checkpoint)

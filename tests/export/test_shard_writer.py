@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 import signal
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_mllm_export.shard_writer import ShardWriter
-from edge_mllm_export.tensor_store import INDEX, SINGLE, read_inventory
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.checkpoint.shard_writer import ShardWriter
+from edge_mllm_export.checkpoint.tensor_store import INDEX, SINGLE, read_inventory
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.write.text_model import write_text_checkpoint
 
 TENSORS = {f"t{i}": torch.arange(i * 10, i * 10 + 100, dtype=torch.float32).reshape(10, 10) for i in range(7)}
 
@@ -70,3 +74,12 @@ def test_a_full_disk_is_a_system_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large") as caught:
         write(tmp_path, limit=1 << 20)
     assert caught.value.errno == errno.EFBIG
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_a_system_error_for_the_language_model_too(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny_smolvlm)
+    with pytest.raises(OSError, match="File too large") as caught:
+        write_text_checkpoint(checkpoint, find_family(checkpoint), tmp_path / "text")
+    assert caught.value.errno == errno.EFBIG
+    assert json.loads((tmp_path / "text" / "config.json").read_text())["vocab_size"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_mllm_export.errors import SourceError
-from edge_mllm_export.source import resolve_source
+from edge_mllm_export.source.source import resolve_source
 
 
 def test_a_directory(tiny_smolvlm: Path, tmp_path: Path) -> None:

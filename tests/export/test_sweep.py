@@ -12,32 +12,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.cells import picture_ends
-from edge_mllm.decoders.positions import segment_length
-from edge_mllm.decoders.protocol import Decoder, FloatArray, Segment
+from edge_mllm.answer.decoding.cells import picture_ends
+from edge_mllm.answer.limits import parse_bytes
+from edge_mllm.arrays import FloatArray
+from edge_mllm.decoders.protocol import Decoder, Segment
+from edge_mllm.decoders.segments import lengths as segment_lengths
 from edge_mllm.errors import SettingError
-from edge_mllm.limits import parse_bytes
-from edge_mllm_export import ExportOptions, export_bundle, parse_override, sweep
-from edge_mllm_export.calibration import gather_moments, read_calibration, split_probes
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_compose import compose_gguf
-from edge_mllm_export.gguf_file import GgufError
-from edge_mllm_export.gguf_header import read_entries
+from edge_mllm.session.files import open_bundle
+from edge_mllm_export import ExportOptions, export_bundle, parse_override
+from edge_mllm_export.auto import sweep
+from edge_mllm_export.auto.choice import Measured, choose
+from edge_mllm_export.auto.gguf import Donors, mixed_recipe
+from edge_mllm_export.auto.ground import lay_ground
+from edge_mllm_export.auto.report import plot, table
+from edge_mllm_export.auto.sweep import Sweep
+from edge_mllm_export.calibrate.calibration import gather_moments, read_calibration, split_probes
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.gguf.compose import compose_gguf
+from edge_mllm_export.gguf.file import GgufError
+from edge_mllm_export.gguf.header import read_entries
+from edge_mllm_export.job import Job
 from edge_mllm_export.options import choose_recipes
-from edge_mllm_export.parts import Job
-from edge_mllm_export.probes import Probe, decoder_probes
-from edge_mllm_export.reference import Reference
-from edge_mllm_export.sweep import Sweep
-from edge_mllm_export.sweep_choice import Measured, choose
-from edge_mllm_export.sweep_gguf import Donors, mixed_recipe
-from edge_mllm_export.sweep_ground import lay_ground
-from edge_mllm_export.sweep_report import plot, table
-from edge_mllm_export.task import resolve_task
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_quant.mixture import MixtureError
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm_export.reference.probes import Probe, decoder_probes
+from edge_mllm_export.reference.reference import Reference
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_quant.recipes.mixture import MixtureError
+from edge_mllm_quant.recipes.recipe import find_recipe
 
 
 def _measured(component: str, name: str, size: int, loss: float) -> Measured:
@@ -123,7 +125,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
         parse_bytes("300 apples")
     with pytest.raises(SettingError, match="needs a limit"):
         choose_recipes(ExportOptions(quant="auto"))
-    with pytest.raises(SettingError, match="are for --quant auto"):
+    with pytest.raises(SettingError, match="are for `quant='auto'`"):
         choose_recipes(ExportOptions(max_loss=0.1))
     with pytest.raises(SettingError, match="chooses the exceptions itself"):
         choose_recipes(ExportOptions(quant="auto", max_loss=0.1, overrides=(parse_override("head=q4_0"),)))
@@ -173,8 +175,8 @@ def test_the_whole_way(tiny_smolvlm_tied: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sweep, "TYPES", ("q4_0", "q8_0"))
     monkeypatch.setattr(sweep, "FIXED", {"gguf": ("q4_0",), "onnx": (), "vision": ("int8", "int4")})
     monkeypatch.setattr(sweep, "_MIXTURES", 2)
-    monkeypatch.setattr("edge_mllm_export.sweep_ground.MOST_POSITIONS", 100)
-    monkeypatch.setattr("edge_mllm_export.calibration.MOST_POSITIONS", 100)
+    monkeypatch.setattr("edge_mllm_export.auto.ground.MOST_POSITIONS", 100)
+    monkeypatch.setattr("edge_mllm_export.calibrate.calibration.MOST_POSITIONS", 100)
     steps: list[str] = []
     options = ExportOptions(format="gguf", quant="auto", max_size=1 << 30, verify=False)
     spec = export_bundle(str(tiny_smolvlm_tied), tmp_path / "x.edge", options, steps.append)
@@ -224,13 +226,13 @@ def test_questions_about_a_picture_reuse_its_cells(tiny_smolvlm: Path, tmp_path:
             self.inner = decoder
 
         def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
-            lengths.append(sum(map(segment_length, segments)))
+            lengths.append(sum(segment_lengths(segments)))
             return self.inner.prefill(segments, all_logits=all_logits)
 
         def __getattr__(self, name: str) -> object:
             return getattr(self.inner, name)
 
-    losses = ground.losses(Counting(ground.carrier.decoder("onnx", n_ctx=ground.n_ctx, exact=True)))  # type: ignore[arg-type]
+    losses = ground.losses(Counting(ground.carrier.model("onnx", n_ctx=ground.n_ctx, exact=True).decoder))  # type: ignore[arg-type]
     assert losses.shape == (3,)
     end = picture_ends(ground.prepared[0].prompt)[0]
     assert lengths.count(end) == 1
@@ -238,5 +240,5 @@ def test_questions_about_a_picture_reuse_its_cells(tiny_smolvlm: Path, tmp_path:
         alone = replace(
             ground, prepared=ground.prepared[number : number + 1], answers=ground.answers[number : number + 1]
         )
-        one = alone.losses(ground.carrier.decoder("onnx", n_ctx=ground.n_ctx, exact=True))[0] * alone.positions
+        one = alone.losses(ground.carrier.model("onnx", n_ctx=ground.n_ctx, exact=True).decoder)[0] * alone.positions
         assert one == pytest.approx(losses[number] * ground.positions, rel=1e-3, abs=1e-6)

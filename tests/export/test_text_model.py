@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_models import make_tiny_smolvlm
 
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_onnx import write_decoder_onnx
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import DecoderBuildError
-from edge_mllm_export.families import find_family
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.write.onnx.decoder import write_decoder_onnx
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_quant.recipes.recipe import find_recipe
 
 
 def _write(source: Path, target: Path) -> Path:
@@ -71,6 +71,6 @@ def test_a_layer_as_wide_as_the_vocabulary_is_refused(tmp_path: Path) -> None:
     source = make_tiny_smolvlm(tmp_path / "source", text={"intermediate_size": 523})
     text = _write(source, tmp_path / "text")
     (tmp_path / "out").mkdir()
-    with pytest.raises(DecoderBuildError, match=r"gate_proj has as many outputs as the vocabulary.*--format gguf"):
+    with pytest.raises(DecoderBuildError, match=r"gate_proj has as many outputs as the vocabulary.*`format='gguf'`"):
         write_decoder_onnx(text, tmp_path / "out", find_recipe("onnx"))
     assert list((tmp_path / "out").iterdir()) == []

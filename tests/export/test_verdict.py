@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_mllm_export import ExportOptions, Limits
-from edge_mllm_export.errors import LossError
-from edge_mllm_export.verdict import judge
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm_export.errors import InputsError, LossError
+from edge_mllm_export.verify.suspects import suspected_fields
+from edge_mllm_export.verify.verdict import judge
+from edge_mllm_quant.recipes.recipe import find_recipe
 
 RECIPES = {"gguf": find_recipe("gguf"), "vision": find_recipe("vision")}
 
@@ -59,5 +61,45 @@ def test_each_loss_has_its_floor_which_can_be_lifted(place: str, value: float, m
 
 @pytest.mark.parametrize(("place", "value"), [("pixels__max_abs_difference", 0.01), ("token_ids__equal", 4)])
 def test_wrong_inputs_fail_whatever_is_allowed(place: str, value: float) -> None:
-    with pytest.raises(LossError):
+    with pytest.raises(InputsError) as caught:
         _judge(_found(**{place: value}), allow_loss=True, random_weights=True)
+    assert "more bits" not in str(caught.value)
+
+
+def test_other_pixels_name_picture_file_and_field() -> None:
+    found = _found(pixels__max_abs_difference=0.25)
+    first = {"prompt": "What?", "pictures": [[640, 480]], "fields": ["image_mean", "do_normalize"]}
+    found["pixels"] |= {"first_difference": first, "place": ["processor_config.json", "image_processor."]}
+    says = (
+        r"pixels failed: they differ by up to 0.25, first for 'What\?' with a picture of 640x480; what decides it is "
+        r"'processor_config.json', image_processor.image_mean or image_processor.do_normalize"
+    )
+    with pytest.raises(InputsError, match=says):
+        _judge(found)
+
+
+def test_other_ids_name_the_prompt() -> None:
+    found = _found(token_ids__equal=4)
+    found["token_ids"]["first_difference"] = {"prompt": "a  5", "pictures": [], "place": 7}
+    with pytest.raises(InputsError, match=r"1 of 5 prompts differ, first for 'a +5' from token 7 on; .* chat template"):
+        _judge(found)
+
+
+TILES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+SCALE = np.array([0.5, 0.6, 0.7], np.float32)[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "field"),
+    [
+        (TILES + SCALE, "image_mean"),
+        (TILES * SCALE, "image_std"),
+        (TILES * 2 + 1, "image_std"),
+        (np.roll(TILES, 1, axis=-1), "resample"),
+        (TILES[:1], "size"),
+    ],
+)
+def test_the_setting_that_explains_other_pixels(theirs: np.ndarray, field: str) -> None:
+    assert suspected_fields(theirs, TILES)[0] == field
+    if theirs.shape == TILES.shape:  # packed patches have their channels one after another too
+        assert suspected_fields(theirs.reshape(2, -1), TILES.reshape(2, -1))[0] == field

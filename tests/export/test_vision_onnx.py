@@ -10,13 +10,14 @@ import onnxruntime
 import pytest
 import torch
 
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_export.vision_attention import Attention
-from edge_mllm_export.vision_onnx import tower_samples, trace_tower, write_vision_onnx
-from edge_mllm_quant.graph_files import save_graph
-from edge_mllm_quant.recipe import find_recipe
+from edge_mllm.machine.ort import session_options
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.write.vision.attention import Attention
+from edge_mllm_export.write.vision.tower import tower_samples, trace_tower, write_vision_onnx
+from edge_mllm_quant.graph.files import save_graph
+from edge_mllm_quant.recipes.recipe import find_recipe
 
 
 def _reference(source: Path, pixels: torch.Tensor) -> np.ndarray:
@@ -29,7 +30,7 @@ def _reference(source: Path, pixels: torch.Tensor) -> np.ndarray:
 
 
 def _run(path: Path, pixels: torch.Tensor) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path))
+    session = onnxruntime.InferenceSession(str(path), session_options(None))
     return session.run(["embeddings"], {"pixels": pixels.numpy()})[0]
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
 from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
-from tiny_bluelm_v import make_tiny_bluelm_v
+from tiny_bluelm_v import grid_pinpoints, make_tiny_bluelm_v
 
+from edge_mllm.bundle.tilers import BestFitGrid
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm.tile_plan import fit_tiler, plan_tiles
-from edge_mllm.tilers import BestFitGrid
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.shape_bluelm_v import grid_pinpoints
+from edge_mllm.picture.tile_plan import fit_tiler, plan_tiles
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
 
 
 def tiler(side: int, slack: float = 0.1) -> BestFitGrid:
@@ -55,7 +54,7 @@ def test_a_screenshot_of_the_paper_has_nine_tiles() -> None:
 
 @pytest.mark.parametrize(("side", "alpha"), [(3, 0.1), (4, 0.1), (4, 0.3), (2, 0.02)])
 def test_grids_equal_the_algorithm_of_the_paper(side: int, alpha: float) -> None:
-    from edge_mllm_export.families.bluelm_v_processor import relaxed_resolution
+    from edge_mllm_export.families.bluelm_v.processor import relaxed_resolution
 
     candidates = grid_pinpoints(384, side)
     for width, height in [(1, 1), (1, 3000), (3000, 1), *seeded_sizes(1500, longest=5000)]:
@@ -99,7 +98,7 @@ def test_four_tokens_become_one() -> None:
     """Three by three tokens with a row and a column of zeros: the four blocks, rows before columns."""
     import torch
 
-    from edge_mllm_export.families.bluelm_v_model import merge_tokens
+    from edge_mllm_export.families.bluelm_v.model import merge_tokens
 
     merged = merge_tokens(torch.arange(1.0, 10.0).reshape(1, 9, 1), 3)
     assert merged.tolist() == [[[1, 2, 4, 5], [3, 0, 6, 0], [7, 8, 0, 0], [9, 0, 0, 0]]]

@@ -14,13 +14,14 @@ from image_settings import picture
 from tiny_ferret_ui import make_tiny_ferret_original
 from tokenizers import Tokenizer
 
-from edge_mllm.chat_template import ChatTemplate
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm_export.checkpoint import Checkpoint
+from edge_mllm.prompt.template import ChatTemplate
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.families import ferret_ui, find_family
-from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.source import resolve_source
+from edge_mllm_export.families.ferret_ui import family as ferret_ui
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.source.source import resolve_source
 
 SYSTEM = (
     "A chat between a human and an AI that understands visuals. In images, [x, y] denotes points: top-left [0, 0], "
@@ -59,7 +60,7 @@ def original_ids(source: Path, rewritten: Checkpoint, prompt: str, tokens: int) 
 
 @pytest.mark.parametrize("question", ["What is it?", "Zwei Wörter\n", "  [10, 20, 30, 40]  "])
 def test_prompts_are_the_original_conversation(source: Path, rewritten: Checkpoint, question: str) -> None:
-    pair = Pair(rewritten.path)
+    pair = Pair.of(rewritten)
     if source.name == "llama":
         head = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>"
         head += "<|start_header_id|>user<|end_header_id|>\n\n"

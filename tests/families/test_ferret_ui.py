@@ -14,12 +14,12 @@ from PIL import Image
 from tiny_anyres import NEXT_GRIDS
 from tiny_ferret_ui import PAPER_GRIDS, make_tiny_ferret_ui
 
-from edge_mllm.stitching import join_tiles
-from edge_mllm.tile_plan import fit_tiler, low_detail, plan_tiles
-from edge_mllm.tilers import BestFitGrid, Stitch
-from edge_mllm.tiling import cut_tiles
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import ferret_ui
+from edge_mllm.bundle.tilers import BestFitGrid, Stitch
+from edge_mllm.picture.tile_plan import fit_tiler, low_detail, plan_tiles
+from edge_mllm.picture.tiling import cut_tiles
+from edge_mllm.tower.stitching import join_tiles
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.ferret_ui import family as ferret_ui
 
 PUBLISHED = BestFitGrid(tile=336, grids=NEXT_GRIDS, fit="stretch", stitch=Stitch(plain=True))
 HALVES = BestFitGrid(tile=336, grids=PAPER_GRIDS, fit="stretch", stitch=Stitch(plain=True))
@@ -75,7 +75,7 @@ def test_tokens_follow_the_rows_of_the_screen() -> None:
 def test_the_references_map_is_ours() -> None:
     import torch
 
-    from edge_mllm_export.families.ferret_ui_model import one_map
+    from edge_mllm_export.families.ferret_ui.model import one_map
 
     values = np.random.default_rng(0)
     for width, height in [(1, 900), (900, 1), (336, 672), (50, 49), *seeded_sizes(60)]:
@@ -172,10 +172,10 @@ def test_rows_of_embeddings_stand_for_tokens(engines: Engines, engine: str) -> N
     """Also where the decoder scales rows of pictures as it scales tokens."""
     from edge_mllm.decoders.protocol import Tokens, Visual
 
-    decoder = engines.candidate.decoder(engine, n_ctx=256, exact=True)
     ids = np.arange(3, 40)
-    expected = decoder.prefill([Tokens(ids)])
-    decoder.truncate(0)
-    found = decoder.prefill([Visual(decoder.embed(ids[:-1])), Tokens(ids[-1:])])
-    decoder.close()
+    with engines.candidate.model(engine, n_ctx=256, exact=True) as model:
+        decoder = model.decoder
+        expected = decoder.prefill([Tokens(ids)])
+        decoder.truncate(0)
+        found = decoder.prefill([Visual(decoder.embed(ids[:-1])), Tokens(ids[-1:])])
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -19,12 +19,12 @@ from tiny_internlm2 import make_tiny_internlm2_chat
 from tokenizers import Tokenizer
 
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm_export.checkpoint import Checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
-from edge_mllm_export.families import internvl
-from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.source import resolve_source
-from edge_mllm_export.text_model import write_text_checkpoint
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint
+from edge_mllm_export.families.internvl import family as internvl
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.source.source import resolve_source
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.text_model import write_text_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_decoder_tensors_are_those_of_llama_cpps_converter(chat: Path, rewritten
 
 
 def test_prompt_ids_and_pixels_are_the_references(rewritten: Checkpoint) -> None:
-    pair = Pair(rewritten.path)
+    pair = Pair.of(rewritten)
     for count in (0, 1, 3):
         rgbs = [picture(30 + 40 * number, 50) for number in range(count)]
         found = pair.compare(rgbs, "Which is larger? <|im_end|> café 中文")
@@ -140,7 +140,7 @@ def test_gguf_vocabulary_cuts_text_as_tokenizer_json(rewritten: Checkpoint, tmp_
 
 @pytest.fixture(scope="module")
 def engines(rewritten: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Engines:
-    return Engines(rewritten.path, tmp_path_factory.mktemp("bundle") / "internlm2.edge")
+    return Engines(rewritten, tmp_path_factory.mktemp("bundle") / "internlm2.edge")
 
 
 def test_tower_equals_torch(engines: Engines) -> None:

@@ -13,12 +13,13 @@ from oracle.gguf_compare import convert, key_differences, tensor_differences
 from oracle.llama_cpp_source import llama_cpp_source
 from tiny_internvl import make_tiny_internvl, make_tiny_internvl_chat
 
-from edge_mllm_export.checkpoint import Checkpoint
+from edge_mllm_export import ExportOptions, export_bundle
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 from edge_mllm_export.errors import CheckpointError, TensorsError, UnsupportedArchitectureError
-from edge_mllm_export.families import internvl
-from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.source import resolve_source
-from edge_mllm_export.vision_mmproj import write_mmproj
+from edge_mllm_export.families.internvl import family as internvl
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.source.source import resolve_source
+from edge_mllm_export.write.vision.mmproj import write_mmproj
 
 
 @pytest.fixture(scope="module", params=["qwen2", "qwen3"])
@@ -54,13 +55,54 @@ def test_specs_are_the_native_ones(layouts: tuple[Path, Path], rewritten: Checkp
 
 
 def test_prompt_is_the_conversation_template(rewritten: Checkpoint) -> None:
-    pair = Pair(rewritten.path)
+    pair = Pair.of(rewritten)
     found = pair.compare([picture(60, 40)], "Read it.")
     assert found.ids_equal and found.pixels_equal
     text = pair.tokenizer.decode(found.ids.tolist(), skip_special_tokens=False)
     assert text.startswith("<|im_start|>system\n你是书生·万象，英文名是InternVL")  # noqa: RUF001
     assert "大语言模型。<|im_end|>\n<|im_start|>user\n<img><IMG_CONTEXT>" in text
     assert text.endswith("<IMG_CONTEXT></img>\nRead it.<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.fixture(scope="module")
+def published(layouts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the fields that InternVL3-2B is published with."""
+    scaling = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
+    text = json.loads((layouts[1] / "config.json").read_text(encoding="utf-8"))["llm_config"]
+    change = {"llm_config": text | {"rope_scaling": scaling}, "system_message": None}
+    return _changed(layouts[1], tmp_path_factory.mktemp("published") / "chat", change)
+
+
+def test_a_system_message_of_null_is_the_conversations_own(published: Path, tmp_path: Path) -> None:
+    pair = Pair.of(resolve_source(str(published), tmp_path))
+    found = pair.compare([picture(60, 40)], "Read it.")
+    assert found.ids_equal and found.pixels_equal
+    text = pair.tokenizer.decode(found.ids.tolist(), skip_special_tokens=False)
+    assert text.startswith("<|im_start|>system\n你是书生·万象")
+
+
+@pytest.mark.parametrize("template", ["internlm2-chat", "Hermes-2"])
+def test_older_conversations_have_no_newline_behind_a_turn(
+    layouts: tuple[Path, Path], template: str, tmp_path: Path
+) -> None:
+    source = _changed(layouts[1], tmp_path / "source", {"template": template})
+    pair = Pair.of(resolve_source(str(source), tmp_path))
+    text = pair.tokenizer.decode(pair.compare([picture(60, 40)], "Read it.").ids.tolist(), skip_special_tokens=False)
+    assert text.startswith("<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型")
+    assert "助手。<|im_end|><|im_start|>user\n<img><IMG_CONTEXT>" in text
+    assert text.endswith("</img>\nRead it.<|im_end|><|im_start|>assistant\n")
+
+
+def test_dynamic_scaling_ends_the_context_where_it_would_begin(published: Path, tmp_path: Path) -> None:
+    """Both engines say what transformers says, which reads the scaling from the checkpoint."""
+    options = ExportOptions(format="both", quant="f32", vision="fp32")
+    spec = export_bundle(str(published), tmp_path / "out.edge", options)
+    assert spec.decoder.context_length == 2048
+    assert spec.verification["passed"]
+    assert {engine: numbers["decoder"]["top1"] for engine, numbers in spec.verification["engines"].items()} == {
+        "gguf": 1.0,
+        "onnx": 1.0,
+    }
 
 
 def test_mmproj_is_that_of_llama_cpps_converter(
@@ -85,7 +127,9 @@ def test_mmproj_is_that_of_llama_cpps_converter(
     [
         ({"template": "phi3-chat"}, CheckpointError, "template.*phi3-chat"),
         ({"ps_version": "v1"}, CheckpointError, "ps_version"),
+        ({"system_message": ["one", "two"]}, CheckpointError, "system_message.*expected a text"),
         ({"vision_config": None}, CheckpointError, "vision_config"),
+        ({"vision_config": {"model_type": "uniflow"}}, CheckpointError, "vision_config.model_type.*uniflow"),
         ({"llm_config": {"architectures": ["OtherForCausalLM"]}}, UnsupportedArchitectureError, "OtherFor"),
     ],
 )

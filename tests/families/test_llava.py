@@ -10,12 +10,12 @@ from family_engines import Engines, check_continuations, check_tower, four_bits
 from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
 from tiny_llava import make_tiny_llava
 
+from edge_mllm.bundle.tilers import SingleTile
 from edge_mllm.errors import EdgeMLLMError, ImageError
-from edge_mllm.tile_plan import fit_tiler, plan_tiles
-from edge_mllm.tilers import SingleTile
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.inventory import check_tensors
+from edge_mllm.picture.tile_plan import fit_tiler, plan_tiles
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.families.registry import find_family
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "llava.json"
 PADDED = {"image_processor_type": "LlavaImageProcessor", "do_pad": True}

@@ -14,14 +14,15 @@ from PIL import Image
 from tiny_anyres import make_tiny_llava_onevision
 
 import edge_mllm
+from edge_mllm.answer.messages import user_message
+from edge_mllm.bundle.tilers import BestFitGrid, SingleTile, Stitch
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm.request import Request, user_message
-from edge_mllm.stitching import join_tiles
-from edge_mllm.tile_plan import fit_tokens, plan_tiles
-from edge_mllm.tilers import BestFitGrid, SingleTile, Stitch
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import draw_picture
+from edge_mllm.picture.tile_plan import fit_tokens, plan_tiles
+from edge_mllm.tower.stitching import join_tiles
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.reference.processor import load_processor
 
 GRIDS = tuple((rows, cols) for rows in range(1, 7) for cols in range(1, 7))
 PUBLISHED = BestFitGrid(tile=384, grids=GRIDS, stitch=Stitch(max_tiles=9))
@@ -52,7 +53,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 def test_tokens_of_the_published_model(pair: Pair) -> None:
-    processor = pair.processor
+    processor = pair.processor.processor
     was, processor.num_image_tokens = processor.num_image_tokens, 729
     try:
         for (width, height), tokens in TOKENS.items():
@@ -145,11 +146,11 @@ def test_pictures_are_counted_by_conversation(engines: Engines, tmp_path: Path) 
     with edge_mllm.load(engines.out, engine="onnx", threads=1) as model:
         together = model.generate("Compare.", images=[first, second], max_new_tokens=1)
         chat = model.chat()
-        alone = chat.ask("What is it?", images=[first], request=Request(max_new_tokens=3))
+        alone = chat.ask("What is it?", images=[first], max_new_tokens=3)
         chat.save(tmp_path / "chat.bin")
         again = model.load_chat(tmp_path / "chat.bin")
         said = list(chat.messages)
-        later = [each.ask("And this?", images=[second], request=Request(max_new_tokens=2)) for each in (chat, again)]
+        later = [each.ask("And this?", images=[second], max_new_tokens=2) for each in (chat, again)]
     single = [(1, 17, False)] * 2
     assert [(image.tiles, image.tokens, image.reduced) for image in together.images] == single
     assert alone.images[0].tiles > 1
@@ -163,9 +164,9 @@ def test_pictures_are_counted_by_conversation(engines: Engines, tmp_path: Path) 
 def reference_ids(source: Path, messages: list, rgbs: list[np.ndarray]) -> list[int]:
     """A whole conversation through transformers' processor."""
     opened = open_checkpoint(source)
-    processor = find_family(opened).reference_processor(opened)
-    text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    return processor(text=text, images=[Image.fromarray(rgb) for rgb in rgbs])["input_ids"][0]
+    processor = load_processor(opened, find_family(opened))
+    ids: list[int] = processor.inputs(messages, [Image.fromarray(rgb) for rgb in rgbs])["input_ids"][0].tolist()
+    return ids
 
 
 def test_four_bit_bundle_runs_and_is_verified(checkpoint: Path, tmp_path: Path) -> None:
@@ -179,7 +180,6 @@ def test_four_bit_bundle_runs_and_is_verified(checkpoint: Path, tmp_path: Path) 
         ("config.json", {"vision_aspect_ratio": "anyres"}, r"config.json.*vision_aspect_ratio"),
         ("config.json", {"vision_aspect_ratio": "anyres_max_9"}, r"processor_config.json.*vision_aspect_ratio"),
         ("config.json", {"vision_feature_select_strategy": "default"}, r"config.json.*select_strategy"),
-        ("processor_config.json", {"num_image_tokens": 17}, r"processor_config.json.*num_image_tokens"),
         ("preprocessor_config.json", {"do_center_crop": True}, r"preprocessor_config.json.*do_center_crop"),
         ("preprocessor_config.json", {"size": {"height": 64, "width": 64}}, r"preprocessor_config.json"),
     ],
@@ -196,3 +196,16 @@ def test_hostile_settings_name_file_and_field(
     family = find_family(opened)
     with pytest.raises(EdgeMLLMError, match=says):
         (family.image(opened), family.vision(opened), family.prompt(opened))
+
+
+def test_a_count_of_the_processor_is_told_and_the_models_taken(checkpoint: Path, tmp_path: Path) -> None:
+    for path in checkpoint.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    document = json.loads((checkpoint / "processor_config.json").read_text(encoding="utf-8")) | {"num_image_tokens": 17}
+    (tmp_path / "processor_config.json").unlink()
+    (tmp_path / "processor_config.json").write_text(json.dumps(document), encoding="utf-8")
+    plain, opened = open_checkpoint(checkpoint), open_checkpoint(tmp_path)
+    family = find_family(opened)
+    assert family.vision(opened) == family.vision(plain)
+    (told,) = set(family.decided(opened)) - set(family.decided(plain))
+    assert "num_image_tokens" in told and "17" in told

@@ -18,14 +18,15 @@ from tiny_llava import make_tiny_llava_phi
 from tiny_llava_original import make_tiny_bunny, make_tiny_tinyllava
 from tokenizers import Tokenizer
 
-from edge_mllm.chat_template import ChatTemplate
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm.tiling import cut_tiles
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm.picture.tiling import cut_tiles
+from edge_mllm.prompt.template import ChatTemplate
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.errors import TensorsError
-from edge_mllm_export.families import find_family, llava
-from edge_mllm_export.inventory import check_tensors
-from edge_mllm_export.source import resolve_source
+from edge_mllm_export.families.inventory import check_tensors
+from edge_mllm_export.families.llava import llava
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.source.source import resolve_source
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "llava_phi.json"
 MAKERS: dict[str, Callable[..., Path]] = {"bunny": make_tiny_bunny, "tinyllava": make_tiny_tinyllava}
@@ -99,7 +100,7 @@ def original_ids(source: Path, prompt: str, tokens: int, image_token: int) -> li
 
 @pytest.mark.parametrize("question", ["What is it?", "Zwei Wörter\n", "  in spaces  "])
 def test_prompts_are_the_original_conversation(source: Path, rewritten: Checkpoint, question: str) -> None:
-    pair = Pair(rewritten.path)
+    pair = Pair.of(rewritten)
     tokens = pair.spec.vision.tokens_per_tile
     tiny = source.name == "tinyllava"
     assert tokens == (15 if tiny else 16)  # TinyLLaVA takes the first of 16 patches for a class token

@@ -11,12 +11,13 @@ from tiny_models import make_tiny_smolvlm
 from tiny_qwen2_vl import make_tiny_qwen2_vl
 
 import edge_mllm
-from edge_mllm.pipeline import Conversation
-from edge_mllm.request import Request, user_message
-from edge_mllm.splice import splice
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.decoding.splice import splice
+from edge_mllm.answer.messages import user_message
+from edge_mllm.answer.pipeline import Conversation
 
 TURNS = 10
-SHORT = Request(max_new_tokens=6, ignore_eos=True)
+SHORT = GenerateOptions(max_new_tokens=6, ignore_eos=True)
 MAKERS = {
     "sequential": lambda place: make_tiny_smolvlm(place, text={"max_position_embeddings": 8192}),
     "mrope": lambda place: make_tiny_qwen2_vl(place, max_position_embeddings=8192),
@@ -54,7 +55,7 @@ def test_tenth_turn_computes_only_itself(bundle, engine, monkeypatch):
             asked, before = question(turn, 520), len(recorder.calls)
             images = [pixels(turn)] if turn in (0, 3, 7) else []
             past = model.decoder.n_past
-            usage = chat.ask(asked, images, request=SHORT).usage
+            usage = chat.ask(asked, images, **SHORT).usage
             new = usage.prompt_tokens - usage.reused_tokens
             assert turn == 0 or past - 6 <= usage.reused_tokens <= past  # the answer of 6 may be tokenised anew
             assert all(start >= usage.reused_tokens for start, *_ in recorder.calls[before:])
@@ -72,5 +73,5 @@ def test_tenth_turn_computes_only_itself(bundle, engine, monkeypatch):
         grids = [picture.token_grid for picture in chat._pictures]
         cold.decoder.truncate(0)
         one_shot = cold.decoder.prefill(splice(prompt, rows, cold.decoder.n_embd, grids))
-        chat.ask("Last?", request=Request(max_new_tokens=1, ignore_eos=True))
+        chat.ask("Last?", max_new_tokens=1, ignore_eos=True)
         assert np.abs(recorder.logits[-1] - one_shot).max() < 2e-3 * one_shot.std()

@@ -13,16 +13,16 @@ from family_parity import Pair, check_native_goldens, check_native_sizes, compar
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
 
 import edge_mllm
-from edge_mllm.bundle import PatchInput
-from edge_mllm.bundle_files import open_bundle
+from edge_mllm.bundle.spec import PatchInput
+from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.errors import BundleError, EdgeMLLMError, PartMismatchError
-from edge_mllm.patches import patch_windows
-from edge_mllm.tilers import NativeResolution
-from edge_mllm.vision import VisionTower
+from edge_mllm.picture.patches import patch_windows
+from edge_mllm.session.files import open_bundle
+from edge_mllm.tower.tower import VisionTower
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import draw_picture
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
 
 PUBLISHED = NativeResolution(unit=28, min_pixels=3136, max_pixels=12_845_056)
 GRIDS = [(1, 1), (2, 3), (4, 4), (5, 4), (4, 9), (9, 7), (1, 13), (13, 1), (8, 8), (3, 17)]
@@ -97,7 +97,7 @@ def test_windows_of_another_tower_are_refused(engines: Engines) -> None:
     for window, says in ((4, r"'windows' is tensor\(int64\)"), (None, "should have 'pixels' and 'positions' alone")):
         spec = replace(tower.spec, patches=replace(tower.spec.patches, window=window))
         with pytest.raises(PartMismatchError, match=says):
-            VisionTower(tower.path, spec, tower.n_embd).load()
+            VisionTower(tower.path, spec, tower.row_width).load()
 
 
 @pytest.mark.parametrize("engine", ["onnx", "gguf"])

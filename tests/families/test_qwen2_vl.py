@@ -14,15 +14,15 @@ from image_settings import picture
 from tiny_qwen2_vl import make_tiny_qwen2_vl
 
 import edge_mllm
-from edge_mllm.budget import ImageBudget, choose_tilers
-from edge_mllm.bundle_files import open_bundle
+from edge_mllm.answer.budget import ImageBudget, choose_tilers
+from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.errors import BundleError, EdgeMLLMError, EngineError, ImageError, PromptError
-from edge_mllm.tile_plan import LOW_DETAIL_TOKENS, low_detail, plan_tiles
-from edge_mllm.tilers import NativeResolution
+from edge_mllm.picture.tile_plan import LOW_DETAIL_TOKENS, low_detail, plan_tiles
+from edge_mllm.session.files import open_bundle
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import draw_picture
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
 
 PUBLISHED = NativeResolution(unit=28, min_pixels=3136, max_pixels=12_845_056)
 CLASS_DEFAULT = NativeResolution(unit=28, min_pixels=3136, max_pixels=28 * 28 * 1280)

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL in llama.cpp's own files: its converter writes the same, and libmtmd runs them."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL in llama.cpp's own files: its converter writes the same, and libmtmd runs them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_d
 from oracle.libmtmd import MARKER, LibMtmd
 from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl, make_tiny_qwen2_vl
+from tiny_qwen3_vl import make_tiny_qwen3_vl
 
-from edge_mllm_export.checkpoint import Checkpoint, open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_mmproj import write_mmproj
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.reference.processor import load_processor
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_export.write.vision.mmproj import write_mmproj
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "qwen2vl_merger": make_tiny_qwen2_vl,
     "qwen2.5vl_merger": make_tiny_qwen2_5_vl,
+    "qwen3vl_merger": make_tiny_qwen3_vl,
 }
 """Type of the projector -> maker."""
 PRECISIONS = ("f32", "f16", "q8_0")
@@ -74,7 +77,8 @@ def test_libmtmd_answers_as_torch(checkpoint: Checkpoint, decoder: Path, tmp_pat
 
     family = find_family(checkpoint)
     write_mmproj(checkpoint, family, tmp_path / "mmproj.gguf", "f32")
-    picture = draw_picture(28 * 6, 28 * 5, seed=1)
+    vision = family.vision(checkpoint)
+    picture = draw_picture(vision.tile_width * 6, vision.tile_height * 5, seed=1)
     image_token = checkpoint.token_id("<|image_pad|>")
     library = LibMtmd(decoder, tmp_path / "mmproj.gguf")
     try:
@@ -82,10 +86,12 @@ def test_libmtmd_answers_as_torch(checkpoint: Checkpoint, decoder: Path, tmp_pat
     finally:
         library.close()
     text = PROMPT.format("<|vision_start|><|image_pad|><|vision_end|>")
-    inputs = family.reference_processor(checkpoint)(text=text, images=[picture], return_tensors="pt")
+    inputs = load_processor(checkpoint, family).processor(text=text, images=[picture], return_tensors="pt")
     model = AutoModelForImageTextToText.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
     with torch.inference_mode():
-        visual = model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output[0].numpy()
+        features = model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"])
+        further = [each[0] for each in getattr(features, "deepstack_features", ())]
+        visual = torch.cat([features.pooler_output[0], *further], dim=-1).numpy()
         logits = model(**inputs).logits[0, -1].numpy()
     assert found.ids == inputs["input_ids"][0].tolist()
     assert found.image_tokens == 30

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from family_makers import MAKERS, make_tiny
 
-from edge_mllm_export.checkpoint import Checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.part_bytes import tower_sizes
-from edge_mllm_export.probes import draw_picture
-from edge_mllm_export.source import resolve_source
-from edge_mllm_export.vision_onnx import tower_samples, trace_tower
-from edge_mllm_quant.recipe import find_recipe, recipe_names
-from edge_mllm_quant.tower import quantise_tower
-from edge_mllm_quant.watching import Feeds
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.reference.probes import draw_picture
+from edge_mllm_export.source.part_bytes import tower_sizes
+from edge_mllm_export.source.source import resolve_source
+from edge_mllm_export.write.vision.tower import tower_samples, trace_tower
+from edge_mllm_quant.recipes.recipe import find_recipe, recipe_names
+from edge_mllm_quant.tower.tower import quantise_tower
+from edge_mllm_quant.tower.watching import Feeds
 
 PICTURES = ((90, 60), (64, 64))
 

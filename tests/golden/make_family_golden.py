@@ -12,7 +12,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,15 @@ def _qwen2_5_vl(directory: Path) -> Path:
 FAMILIES["qwen2_5_vl"] = _qwen2_5_vl
 
 
+def _qwen3_vl(directory: Path) -> Path:
+    from tiny_qwen3_vl import make_tiny_qwen3_vl
+
+    return make_tiny_qwen3_vl(directory, size=None)
+
+
+FAMILIES["qwen3_vl"] = _qwen3_vl
+
+
 def _gemma3(directory: Path) -> Path:
     from tiny_gemma3 import make_tiny_gemma3
 
@@ -113,6 +122,12 @@ def compare_all(name: str, sizes: list[tuple[int, int]]) -> list[dict[str, Any]]
     return [compare(name, sizes, **settings) for settings in VARIANTS.get(name, [{}])]
 
 
+def _reference(described: Mapping[str, Any]) -> str:
+    """What pixels and ids were compared with."""
+    own = described.get("image_processor")
+    return f"transformers {own}" if own else f"written from {described['written_from']}"
+
+
 def compare(name: str, sizes: list[tuple[int, int]], **settings: Any) -> dict[str, Any]:
     """Rows of all sizes, from the reference, with what ours is beside it."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -120,7 +135,7 @@ def compare(name: str, sizes: list[tuple[int, int]], **settings: Any) -> dict[st
         rows = [pair.row(size) for size in sizes if possible(size, pair.spec.image.tiler.kind)]
     return {
         **({"settings": settings} if settings else {}),
-        "reference": f"transformers {type(pair.processor.image_processor).__name__}",
+        "reference": _reference(pair.processor.described),
         "sizes": len(rows),
         "pixels_equal": sum(row["pixels_equal"] for row in rows),
         "ids_equal": sum(row["ids_equal"] for row in rows),

@@ -25,7 +25,7 @@ GRID_SIZES = [
     (1, 1), (20, 1), (1, 20), (224, 224), (640, 480), (768, 1536), (1024, 768), (1080, 2400), (1920, 1080),
     (2480, 3508), (3000, 150), (4000, 3000), (12000, 9000), (65536, 1), (1, 65536), *sizes(60, seed=9, longest=9000),
 ]  # fmt: skip
-# Sizes for which Pillow 10.3 to 13 agree; see edge_mllm/tiling.py for the others.
+# Sizes for which Pillow 10.3 to 13 agree; see edge_mllm/picture/tiling.py for the others.
 PIXEL_SIZES = [(1, 1), (7, 3), (64, 48), (300, 200), (90, 400), (511, 513)]
 LAYOUT_GRIDS = [(0, 0), (1, 2), (3, 2), (4, 4)]
 

@@ -2,7 +2,7 @@
 
     python tests/golden/make_sentencepiece_golden.py
 
-Needs the sentencepiece package, which nothing else here does; any environment will do.
+Needs the sentencepiece package, which the export extra has.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from oracle.gguf_metadata import read_typed
 
-from edge_mllm_export.gguf_header import read_entries
+from edge_mllm_export.gguf.header import read_entries
 
 DESCRIPTIVE = ("general.name", "general.basename", "general.finetune", "general.license", "general.source")
 """Keys that describe a file and do not change what it computes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_mllm.decoders.llama_library import library, load_model
+from edge_mllm.machine.llama import library, load_model
 
 MARKER = "<__media__>"
 _IMAGE = 1
@@ -33,6 +34,12 @@ class Evaluated:
     """Greedy continuation."""
 
 
+@functools.cache
+def _quiet() -> Any:
+    """A log that says nothing; one for the process, because libmtmd keeps it."""
+    return library().api.llama_log_callback(lambda _level, _text, _data: None)
+
+
 class LibMtmd:
     """Decoder and tower loaded side by side; KV cache in F32."""
 
@@ -40,10 +47,10 @@ class LibMtmd:
         from llama_cpp import mtmd_cpp
 
         self.llama, self.mtmd = library().api, mtmd_cpp
-        self._quiet = self.llama.llama_log_callback(lambda _level, _text, _data: None)
-        mtmd_cpp.mtmd_log_set(self._quiet, ctypes.c_void_p(0))
-        mtmd_cpp.mtmd_helper_log_set(self._quiet, ctypes.c_void_p(0))
-        self.model = load_model(decoder, mmap=True)
+        mtmd_cpp.mtmd_log_set(_quiet(), ctypes.c_void_p(0))
+        mtmd_cpp.mtmd_helper_log_set(_quiet(), ctypes.c_void_p(0))
+        self._handle = load_model(decoder, mmap=True)
+        self.model = self._handle.address
         parameters = self.llama.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = n_ctx
         parameters.n_threads = parameters.n_threads_batch = 2
@@ -60,7 +67,7 @@ class LibMtmd:
     def close(self) -> None:
         self.mtmd.mtmd_free(self.tower)
         self.llama.llama_free(self.context)
-        self.llama.llama_model_free(self.model)
+        self._handle.close()
 
     def evaluate(self, prompt: str, picture: np.ndarray, *, image_token: int, count: int = 8) -> Evaluated:
         """Run a prompt with one picture, uint8 [height, width, 3], where MARKER stands, and continue greedily."""
@@ -101,7 +108,7 @@ class LibMtmd:
             count = self.mtmd.mtmd_input_chunk_get_n_tokens(chunk)
             assert self.mtmd.mtmd_encode_chunk(self.tower, chunk) == 0
             rows = self.mtmd.mtmd_get_output_embd(self.tower)
-            width = self.llama.llama_model_n_embd(self.model)
+            width = self.llama.llama_model_n_embd_inp(self.model)
             return [image_token] * count, np.ctypeslib.as_array(rows, (count, width)).copy()
         length = ctypes.c_size_t()
         tokens = self.mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(length))

@@ -6,7 +6,7 @@ import ctypes
 from pathlib import Path
 from types import TracebackType
 
-from edge_mllm.decoders.llama_library import library
+from edge_mllm.machine.llama import library
 
 
 class LlamaVocab:

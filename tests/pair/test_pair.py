@@ -25,13 +25,13 @@ from edge_mllm.errors import (
     SchemaError,
     SettingError,
 )
-from edge_mllm.request import Request
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_file import write_gguf
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_mmproj import write_mmproj
+from edge_mllm.machine.llama import library
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.gguf.file import write_gguf
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_export.write.vision.mmproj import write_mmproj
 
 STARTER = Path(__file__).resolve().parents[2] / "starter"
 LABEL = STARTER / "demo" / "label.png"
@@ -85,8 +85,8 @@ def test_the_prompt_is_the_bundles(model: Any) -> None:
 
 def test_a_chat_keeps_its_pictures_and_its_cells(model: Any) -> None:
     chat = model.chat()
-    chat.ask(QUESTION, [LABEL], request=Request(max_new_tokens=24))
-    second = chat.ask("What is the price?", request=Request(max_new_tokens=24))
+    chat.ask(QUESTION, [LABEL], max_new_tokens=24)
+    second = chat.ask("What is the price?", max_new_tokens=24)
     assert "4.60" in second.text
     assert second.usage.reused_tokens > 180 and second.images[0].source == "kv"
 
@@ -108,10 +108,10 @@ def test_its_vocabulary_is_tokenizer_json(model: Any) -> None:
 def test_text_alone_needs_no_mmproj(pair: tuple[Path, Path], tmp_path: Path) -> None:
     with edge_mllm.load(pair[0], threads=1) as model:
         assert model.generate("Hi", max_new_tokens=3).usage.image_tokens == 0
-        with pytest.raises(PromptError, match=r"takes no pictures without its mmproj; give it with --mmproj, perhaps"):
+        with pytest.raises(PromptError, match=r"takes no pictures without its mmproj; give it as `mmproj`, perhaps"):
             model.generate("Hi", [LABEL])
     alone = Path(shutil.copy(pair[0], tmp_path / "alone.gguf"))
-    with edge_mllm.load(alone, threads=1) as model, pytest.raises(PromptError, match=r"mmproj \(--mmproj FILE\)"):
+    with edge_mllm.load(alone, threads=1) as model, pytest.raises(PromptError, match=r"mmproj; give it as `mmproj`"):
         model.generate("Hi", [LABEL])
 
 
@@ -122,15 +122,15 @@ def test_files_in_the_wrong_place(pair: tuple[Path, Path], tiny_smolvlm: Path, t
     write_mmproj(checkpoint, find_family(checkpoint), other, "f16")
     with pytest.raises(PartMismatchError, match=r"not the tower of this language model .*n_embd = 256.*n_embd = 64"):
         edge_mllm.load(model, mmproj=other, threads=1)
-    with pytest.raises(BundleError, match="it is a vision tower; give the language model with -m"):
+    with pytest.raises(BundleError, match="it is a vision tower; give the language model as `model`"):
         edge_mllm.load(mmproj)
-    with pytest.raises(BundleError, match="it is no vision tower; --mmproj takes the mmproj file"):
+    with pytest.raises(BundleError, match="it is no vision tower; `mmproj` takes the mmproj file"):
         edge_mllm.load(model, mmproj=model)
     with pytest.raises(ModelNotFoundError, match=r"none\.gguf"):
         edge_mllm.load(tmp_path / "none.gguf")
     with pytest.raises(ModelNotFoundError, match=r"none\.gguf"):
         edge_mllm.load(model, mmproj=tmp_path / "none.gguf")
-    with pytest.raises(SettingError, match="--mmproj goes with a GGUF file"):
+    with pytest.raises(SettingError, match="`mmproj` goes with a GGUF file"):
         edge_mllm.load(mmproj=mmproj)
 
 
@@ -154,25 +154,35 @@ def test_metadata_that_cannot_be_true(tmp_path: Path) -> None:
 
 
 def test_what_this_layout_cannot_do(model: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="--detail low needs a bundle"):
+    with pytest.raises(SettingError, match="`detail='low'` needs a bundle"):
         model.generate(QUESTION, [LABEL], detail="low")
     with pytest.raises(PromptError, match="need 180 visual tokens, max_image_tokens allows 50"):
         model.generate(QUESTION, [LABEL], max_image_tokens=50)
     with pytest.raises(SchemaError, match=r"has no tokenizer\.json"):
         model.generate(QUESTION, json_schema="{}")
-    with pytest.raises(PromptError, match="the text contains '<image>'"):
-        model.generate("What is <image>?")
     with pytest.raises(EngineError, match="is no bundle"):
         model.preprocess(LABEL)
     with pytest.raises(SettingError, match="cannot be saved"):
         model.chat().save(tmp_path / "chat")
     for option, words in (
         ({"engine": "onnx"}, "which has gguf"),
-        ({"low_memory": True}, "--low-memory is not for GGUF files"),
-        ({"precision": "q4"}, "leave --precision out"),
+        ({"low_memory": True}, "`low_memory` is not for GGUF files"),
+        ({"precision": "q4"}, "leave `precision` out"),
     ):
         with pytest.raises((EngineError, SettingError), match=words):
             edge_mllm.load(pair[0], mmproj=pair[1], threads=1, **option)
+
+
+@pytest.mark.parametrize("mark", ["<image>", "<__media__>"])
+def test_a_mark_in_a_text_is_text(model: Any, mark: str) -> None:
+    """The template's placeholder and libmtmd's own; the picture keeps its one place, and the chat goes on."""
+    chat = model.chat()
+    chat.ask(f"An RSS file has {mark} in it.", max_new_tokens=2)
+    answer = chat.ask(f"{mark} {QUESTION}", [LABEL], max_new_tokens=2)
+    assert answer.usage.image_tokens == 180
+    ids = model.prompt_ids(f"An RSS file has {mark} in it.")
+    assert (ids >= 0).all()
+    assert mark in model.reader.tokenizer.decode(ids.tolist(), skip_special_tokens=True)
 
 
 def test_the_command_line(pair: tuple[Path, Path]) -> None:
@@ -188,3 +198,24 @@ def test_the_command_line(pair: tuple[Path, Path]) -> None:
     assert "none without --mmproj FILE; mmproj.gguf lies beside it" in " ".join(hint.stdout.split())
     refused = CliRunner().invoke(app, ["chat", *files, "--chat-file", "x.chat"], input="hi\n")
     assert refused.exit_code == 1 and "cannot be saved" in refused.stderr
+
+
+def test_dropped_without_close_it_gives_its_memory_back(pair: tuple[Path, Path], monkeypatch: Any) -> None:
+    from llama_cpp import mtmd_cpp
+
+    freed = []
+    for api, name in ((mtmd_cpp, "mtmd_free"), (library().api, "llama_free"), (library().api, "llama_model_free")):
+        genuine = getattr(api, name)
+        monkeypatch.setattr(api, name, lambda handle, f=genuine, n=name: (freed.append(n), f(handle)))
+    loaded = edge_mllm.load(pair[0], mmproj=pair[1], threads=1)
+    loaded.generate(QUESTION, [LABEL], max_new_tokens=2)
+    freed.clear()  # the context that asks how the model takes its token rows
+    del loaded
+    assert sorted(freed) == ["llama_free", "llama_model_free", "mtmd_free"] and freed[-1] == "llama_model_free"
+
+
+def test_log_probabilities_spell_the_answer(model: Any) -> None:
+    answer = model.generate(QUESTION, [LABEL], max_new_tokens=24, logprobs=1)
+    told = [step.chosen for step in answer.logprobs]
+    assert b"".join(token.data for token in told).decode() == answer.text
+    assert all(step.top[0] == step.chosen for step in answer.logprobs)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from edge_mllm.errors import PromptError
-from edge_mllm.pair.template import PictureTemplate
-from edge_mllm_export.shape_qwen2_vl import CHAT_TEMPLATE as VISION_PADS
-from edge_mllm_export.shape_smolvlm import CHAT_TEMPLATE as COLON_BEFORE_PICTURE
+from edge_mllm.prompt.gguf_template import PictureTemplate
+from edge_mllm_export.shapes import load_shape
 
 MARKER = "<__media__>"
+COLON_BEFORE_PICTURE = load_shape("smolvlm-256m").chat_template
+VISION_PADS = load_shape("qwen2-vl-2b").chat_template
 LOOP = "{% for m in messages %}<{{ m['role'] }}>"
 ITEMS = "{% for i in m['content'] %}{% if i['type'] == 'text' %}{{ i['text'] }}"
 PLAIN_STRING = LOOP + "{{ m['content'] }}</s>{% endfor %}"

@@ -20,15 +20,16 @@ from tiny_qwen2_vl import make_tiny_qwen2_5_vl, make_tiny_qwen2_vl
 from typer.testing import CliRunner
 
 import edge_mllm
+from edge_mllm import GenerateOptions
+from edge_mllm.bundle.published.files import choose_files
 from edge_mllm.cli.main import app
 from edge_mllm.errors import BundleError, EngineError, ModelNotFoundError, PartMismatchError, SettingError
-from edge_mllm.published.directory import open_directory
-from edge_mllm.published.files import choose_files
-from edge_mllm_export.checkpoint import open_checkpoint
-from edge_mllm_export.families import find_family
-from edge_mllm_export.probes import Probe, draw_picture
-from edge_mllm_export.reference import Reference
-from edge_mllm_export.task import resolve_task
+from edge_mllm.session.files import open_directory
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.reference.probes import Probe, draw_picture
+from edge_mllm_export.reference.reference import Reference
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW_TOKENS = 16
@@ -117,28 +118,28 @@ def test_it_answers_as_transformers(published: dict[str, Path], sources: dict[st
 def test_a_chat_goes_on_where_it_was(published: dict[str, Path]) -> None:
     """The cache is cut back and continued; a saved chat goes on with the same token."""
     picture = draw_picture(100, 80, seed=0)
-    request = edge_mllm.session.Request(max_new_tokens=6, ignore_eos=True)
+    request = GenerateOptions(max_new_tokens=6, ignore_eos=True)
     with edge_mllm.load(published["tiled"], threads=1) as model:
         chat = model.chat()
-        chat.ask("What is it?", [picture], request=request)
-        second = chat.ask("And what colour?", request=request)
+        chat.ask("What is it?", [picture], **request)
+        second = chat.ask("And what colour?", **request)
         assert second.usage.reused_tokens > 0 and second.images[0].source == "kv"
         model.generate("Something else", max_new_tokens=2)
         again = model.chat()
-        again.ask("What is it?", [picture], request=request)
-        assert again.ask("And what colour?", request=request).text == second.text
+        again.ask("What is it?", [picture], **request)
+        assert again.ask("And what colour?", **request).text == second.text
 
 
 def test_low_memory_and_saved_chats(published: dict[str, Path], tmp_path: Path) -> None:
     picture = draw_picture(64, 64, seed=3)
-    request = edge_mllm.session.Request(max_new_tokens=4, ignore_eos=True)
+    request = GenerateOptions(max_new_tokens=4, ignore_eos=True)
     with edge_mllm.load(published["tiled"], threads=1, low_memory=True) as model:
         chat = model.chat()
-        chat.ask("What is it?", [picture], request=request)
+        chat.ask("What is it?", [picture], **request)
         chat.save(tmp_path / "chat")
-        expected = chat.ask("Why?", request=request)
+        expected = chat.ask("Why?", **request)
     with edge_mllm.load(published["tiled"], threads=1) as model:
-        found = model.load_chat(tmp_path / "chat").ask("Why?", request=request)
+        found = model.load_chat(tmp_path / "chat").ask("Why?", **request)
         assert found.text == expected.text and found.usage.reused_tokens > 0
 
 
@@ -191,7 +192,11 @@ def test_which_precision_is_taken(tmp_path: Path) -> None:
         ("preprocessor_config.json", {"image_std": [0, 1, 1]}, r"its configuration, image\.std: 0\.0 is not above"),
         ("preprocessor_config.json", {"size": {}}, r"preprocessor_config\.json, size\.longest_edge: is missing"),
         ("preprocessor_config.json", {"image_mean": "x"}, r"preprocessor_config\.json.*mean: expected a list"),
-        ("tokenizer.json", {"added_tokens": []}, r"tokenizer\.json, added_tokens: the token <image> is missing"),
+        (
+            "processor_config.json",
+            {"image_token": "<pic>"},
+            r"tokenizer\.json, added_tokens: the token <pic> is missing",
+        ),
         ("chat_template.json", {"chat_template": ""}, "it has no chat template"),
     ],
 )
@@ -299,7 +304,7 @@ def test_the_newline_comes_from_the_checkpoint(published: dict[str, Path], tmp_p
         ("preprocessor_config.json", {"image_grid_pinpoints": [[32, 33]]}, "pinpoints: is .*whole tiles of 32 px"),
         ("preprocessor_config.json", {"image_grid_pinpoints": []}, "pinpoints: is .*expected .height, width. pairs"),
         ("preprocessor_config.json", {"image_mean": "x"}, "image_mean"),
-        ("preprocessor_config.json", {"do_pad": False}, "do_pad: is false"),
+        ("preprocessor_config.json", {"do_normalize": None}, "do_normalize: is false"),
         ("config.json", {"vision_feature_select_strategy": "default"}, "vision_feature_select_strategy: is .default"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_mllm_quant.activations import gathering
+from edge_mllm_quant.weights.activations import gathering
 
 
 class _Net(torch.nn.Module):

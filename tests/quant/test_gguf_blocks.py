@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from edge_mllm_quant.gguf_blocks import FORMATS, read_grid, write_codes
+from edge_mllm_quant.weights.gguf_blocks import FORMATS, read_grid, write_codes
 
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))

@@ -9,8 +9,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mllm_quant.half_storage import store_half
-from edge_mllm_quant.vision_int8 import find_products, quantise_dynamic
+from edge_mllm.machine.ort import session_options
+from edge_mllm_quant.tower.half_storage import store_half
+from edge_mllm_quant.tower.int8 import find_products, quantise_dynamic
 
 
 def _graph() -> onnx.ModelProto:
@@ -29,7 +30,7 @@ def _graph() -> onnx.ModelProto:
 
 
 def _run(model: onnx.ModelProto) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(None))
     x = np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
     return session.run(None, {"x": x})[0]
 

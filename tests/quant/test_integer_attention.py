@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mllm_quant import integer_attention
-from edge_mllm_quant.head_balance import balance_heads
-from edge_mllm_quant.integer_attention import use_integer_attention
-from edge_mllm_quant.recipe import find_recipe
-from edge_mllm_quant.tower import quantise_tower, relative_error, run_graph
+from edge_mllm_quant.recipes.recipe import find_recipe
+from edge_mllm_quant.tower import integer_attention
+from edge_mllm_quant.tower.head_balance import balance_heads
+from edge_mllm_quant.tower.integer_attention import use_integer_attention
+from edge_mllm_quant.tower.tower import quantise_tower, relative_error, run_graph
 
 TOKENS, HEADS, WIDTH = 50, 6, 16
 SIDES = ["tiles", TOKENS, HEADS * WIDTH]

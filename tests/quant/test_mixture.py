@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_mllm_quant.mixture import Choice, Mixture, MixtureError, combine, front, pick, spread
+from edge_mllm_quant.recipes.mixture import Choice, Mixture, MixtureError, combine, front, pick, spread
 
 _CHOICE = st.builds(Choice, st.text("abc", max_size=2), st.integers(1, 50), st.integers(0, 20).map(float))
 _PARTS = st.lists(st.lists(_CHOICE, min_size=1, max_size=4), min_size=1, max_size=4)

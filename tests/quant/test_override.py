@@ -6,9 +6,15 @@ import re
 
 import pytest
 
-from edge_mllm.recipes import RECIPE_LIST
-from edge_mllm_quant.override import OverrideError, apply_overrides, parse_override, tensor_expression
-from edge_mllm_quant.recipe import DEFAULTS, RECIPES, Component, Recipe, find_recipe
+from edge_mllm.bundle.recipes import RECIPE_LIST
+from edge_mllm_quant.recipes.override import (
+    OverrideError,
+    apply_overrides,
+    parse_override,
+    pattern_of,
+    tensor_expression,
+)
+from edge_mllm_quant.recipes.recipe import DEFAULTS, RECIPES, Component, Recipe, find_recipe
 
 ALL: tuple[Component, ...] = ("gguf", "onnx", "vision")
 
@@ -49,6 +55,11 @@ def test_a_pattern_is_no_regular_expression() -> None:
     assert re.search(tensor_expression("a.b?"), "a.bc.weight")
     assert not re.search(tensor_expression("a.b?"), "axbc.weight")
     assert not re.search(tensor_expression("output"), "output_norm.weight")
+
+
+@pytest.mark.parametrize("pattern", ["blk.*.ffn_down", "blk.0.attn_?", "output.weight", "a*?.b"])
+def test_a_message_shows_the_pattern_that_was_typed(pattern: str) -> None:
+    assert pattern_of(tensor_expression(pattern)) == pattern
 
 
 @pytest.mark.parametrize(

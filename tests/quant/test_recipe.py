@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_mllm_quant.recipe import DEFAULTS, RECIPES, UnknownRecipeError, find_recipe, recipe_names
+from edge_mllm_quant.recipes.recipe import DEFAULTS, RECIPES, UnknownRecipeError, find_recipe, recipe_names
 
 
 def test_names_are_unique_for_each_component() -> None:

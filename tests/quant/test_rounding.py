@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_mllm_quant.rounding import FloatArray, Grid, refine_codes
+from edge_mllm.arrays import FloatArray
+from edge_mllm_quant.weights.rounding import Grid, refine_codes
 
 LEVELS = np.arange(-8, 8, dtype=np.float32)
 

@@ -8,7 +8,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mllm_quant.token_int8 import TokenProducts, integer_matrix
+from edge_mllm.machine.ort import session_options
+from edge_mllm_quant.weights.token_int8 import TokenProducts, integer_matrix
 
 COLUMNS, ROWS = 96, (160, 40)
 RANDOM = np.random.default_rng(0)
@@ -41,7 +42,7 @@ def session() -> ort.InferenceSession:
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), session_options(None), providers=["CPUExecutionProvider"])
 
 
 def test_products_are_near_the_float_ones(session: ort.InferenceSession) -> None:

@@ -10,14 +10,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mllm.errors import SettingError
-from edge_mllm_quant.activations import Moments
-from edge_mllm_quant.migration import migrate_outliers
-from edge_mllm_quant.override import OverrideError
-from edge_mllm_quant.recipe import find_recipe
-from edge_mllm_quant.tower import quantise_tower, relative_error, run_graph
-from edge_mllm_quant.vision_int8 import quantise_dynamic
-from edge_mllm_quant.vision_static import activation_scale
-from edge_mllm_quant.watching import Seen, watch_inputs
+from edge_mllm_quant.recipes.override import OverrideError
+from edge_mllm_quant.recipes.recipe import find_recipe
+from edge_mllm_quant.tower.int8 import quantise_dynamic
+from edge_mllm_quant.tower.migration import migrate_outliers
+from edge_mllm_quant.tower.static import activation_scale
+from edge_mllm_quant.tower.tower import quantise_tower, relative_error, run_graph
+from edge_mllm_quant.tower.watching import Seen, watch_inputs
+from edge_mllm_quant.weights.activations import Moments
 
 WIDTH, HIDDEN, OUT = 64, 128, 32
 SAMPLES = [{"x": np.random.default_rng(10 + n).normal(size=(40, WIDTH)).astype(np.float32)} for n in range(6)]

@@ -53,7 +53,9 @@ def main() -> None:
             if engine == "bad":
                 say({"error": "no engine 'bad' here"})
                 continue
-            say({"seconds": 0.4, "engine": engine, "threads": 2, "before": RESIDENT, "loaded": RESIDENT})
+            devices = {name: {"provider": "cpu", "device": "CPU"} for name in ("vision", "prefill", "decode")}
+            opened = {"seconds": 0.4, "engine": engine, "threads": 2, "before": RESIDENT, "loaded": RESIDENT}
+            say(opened | {"devices": devices})
         elif command["do"] == "answer":
             if "crash" in sys.argv:
                 print("GGML_ASSERT failed", file=sys.stderr, flush=True)

@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from edge_mllm.bench.cases import Grid, parse_size, question, sample_picture
 from edge_mllm.errors import SettingError
+from edge_mllm.measure.bench.cases import Grid, parse_size, question, sample_picture
 
 
 def test_a_grid_is_every_combination() -> None:
@@ -70,5 +70,5 @@ def test_questions_share_no_beginning() -> None:
 def test_a_tower_goes_with_one_model() -> None:
     (case,) = Grid(models=["a.gguf"], mmproj="b.gguf").cases()
     assert case.mmproj == "b.gguf"
-    with pytest.raises(SettingError, match="give one --model with it"):
+    with pytest.raises(SettingError, match="give one `model` with it"):
         Grid(models=["a.gguf", "c.gguf"], mmproj="b.gguf").cases()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm.bench.fingerprint import fingerprint, model_files, parse_meminfo
-from edge_mllm.bench.peaks import measure_peaks
-from edge_mllm.cpu import parse_cpuinfo, read_processor
+from edge_mllm.machine.cpu import parse_cpuinfo, read_processor
+from edge_mllm.machine.fingerprint import fingerprint, model_files, parse_meminfo
+from edge_mllm.machine.peaks import measure_peaks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,5 +98,5 @@ def test_the_kernels_that_ship_are_those_the_script_writes(tmp_path: Path) -> No
     pytest.importorskip("onnx")
     subprocess.run([sys.executable, str(ROOT / "benchmarks/make_kernels.py"), str(tmp_path)], check=True)
     for made in tmp_path.glob("*.onnx"):
-        assert made.read_bytes() == (ROOT / "edge_mllm/bench/kernels" / made.name).read_bytes()
+        assert made.read_bytes() == (ROOT / "edge_mllm/machine/kernels" / made.name).read_bytes()
     assert len(list(tmp_path.glob("*.onnx"))) == 2

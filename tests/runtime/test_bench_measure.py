@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.measure import Plan, describe_model, run_grid, run_pairs
-from edge_mllm.bench.process import ModelProcess, drop_from_page_cache
-from edge_mllm.bench.result import Result, read_result, result_to_dict
 from edge_mllm.errors import BenchError, ModelNotFoundError, ResultFileError, SettingError
+from edge_mllm.measure.bench.cases import Grid
+from edge_mllm.measure.bench.measure import Plan, describe_model, run_grid, run_pairs
+from edge_mllm.measure.bench.process import ModelProcess, drop_from_page_cache
+from edge_mllm.measure.bench.result import Result, read_result, result_to_dict
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
@@ -82,7 +82,7 @@ def test_a_result_survives_its_file(model: str, tmp_path: Path) -> None:
 
 def test_the_file_keeps_to_the_published_schema(model: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads((Path(__file__).parents[2] / "edge_mllm/bench/schema.json").read_text())
+    schema = json.loads((Path(__file__).parents[2] / "edge_mllm/measure/bench/schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
     data = json.loads(json.dumps(result_to_dict(grid_result(model))))
@@ -96,7 +96,7 @@ def test_the_schema_that_ships_is_the_one_the_classes_give(tmp_path: Path) -> No
 
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, str(root / "benchmarks/make_schema.py"), str(tmp_path / "s.json")], check=True)
-    assert (tmp_path / "s.json").read_text() == (root / "edge_mllm/bench/schema.json").read_text()
+    assert (tmp_path / "s.json").read_text() == (root / "edge_mllm/measure/bench/schema.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.measure import Plan, run_grid, run_pairs
-from edge_mllm.bench.peaks import Peaks
-from edge_mllm.bench.plot import plot_stages
-from edge_mllm.bench.report import Sheet, caption, ratio_sheets, run_sheet, to_csv, to_markdown
-from edge_mllm.bench.result import Result, result_to_dict, shares
 from edge_mllm.errors import SettingError
+from edge_mllm.machine.peaks import Peaks
+from edge_mllm.measure.bench.cases import Grid
+from edge_mllm.measure.bench.measure import Plan, run_grid, run_pairs
+from edge_mllm.measure.bench.plot import plot_stages
+from edge_mllm.measure.bench.report import Sheet, caption, ratio_sheets, run_sheet, to_csv, to_markdown
+from edge_mllm.measure.bench.result import Result, result_to_dict, shares
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("fake_worker.py")), "onnx=0.8", "gguf=0.4")
 

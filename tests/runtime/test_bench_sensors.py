@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mllm.bench.energy import EnergyRecorder, find_meters, integrate
-from edge_mllm.bench.memory import reset_peak, resident
-from edge_mllm.bench.thermal import decode_firmware, read_thermal, throttling
-from edge_mllm.memory import peak_rss_bytes
+from edge_mllm.machine.energy import EnergyRecorder, find_meters, integrate
+from edge_mllm.machine.memory import peak_rss_bytes
+from edge_mllm.machine.thermal import decode_firmware, read_thermal, throttling
+from edge_mllm.measure.bench.memory import reset_peak, resident
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_mllm.bench.stats import ratio_of_medians, summarise
 from edge_mllm.errors import SettingError
+from edge_mllm.measure.bench.stats import ratio_of_medians, summarise
 
 
 def test_a_summary_of_known_numbers() -> None:

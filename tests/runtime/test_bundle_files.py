@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bundle_specs import make_spec, write_bundle
 
-from edge_mllm.bundle_files import open_bundle, read_spec, sha256_of, spec_to_dict, write_spec
+from edge_mllm.bundle.files import read_spec, sha256_of, spec_to_dict, write_spec
 from edge_mllm.errors import (
     BundleError,
     BundleVersionError,
@@ -21,6 +21,7 @@ from edge_mllm.errors import (
     PartMismatchError,
     PartMissingError,
 )
+from edge_mllm.session.files import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -179,21 +180,22 @@ def test_another_schema_version(bundle: Path, version: Any) -> None:
 
 WRONG_FIELDS = {
     "decoder.n_embd": ["16", 16.5, None, [16], True],
-    "image.rescale": ["0.1", None, True],
+    "image.rescale": ["0.1", None, True, 10**400],
     "image.mean": [[0.5, 0.5], [0.5] * 4, 0.5, "abc", [0.5, 0.5, "x"]],
     "image.resample": ["cubic", 3, None],
     "image.tiler.split": [1, "yes", None],
-    "image.tiler.kind": ["another_grid", None],
+    "image.tiler.kind": ["another_grid", None, [], {}],
     "image.tiler": [[], None, "grid"],
     "prompt.stop_token_ids": [7, ["7"], [None], {"a": 1}],
     "prompt.special_tokens": [["a"], {"bos_token": 3}],
     "prompt.layout.after_row": [None, 3],
     "prompt.bos_token_id": ["3", 1.5],
-    "decoder.positions": ["spiral", 1],
+    "decoder.positions": ["spiral", 1, [], {}],
     "parts": [[], None, {"vision": "vision.onnx"}],
     "parts.vision.bytes": ["12", 1.5, None],
     "source.revision": [3, False],
     "recipe": [None, [1]],
+    "recipe.vision": [5, None, "fp32"],
     "exporter": [{"torch": 2}],
 }
 
@@ -272,6 +274,8 @@ def test_a_huge_specification_is_not_read(bundle: Path) -> None:
         ("decoder.n_embd", -16, "not a sane size"),
         ("decoder.n_vocab", 1 << 40, "not a sane size"),
         ("decoder.context_length", 0, "not a sane size"),
+        ("decoder.head_dim", 10**100, "not a sane size"),
+        ("decoder.mrope_sections", [2, -2], "not a sane size"),
         ("vision.tokens_per_tile", 0, "not a sane size"),
         ("image.tiler.tile", -1, "not a sane size"),
         ("image.tiler.tile", 64, "cuts 64x64 tiles but vision takes 32x32"),

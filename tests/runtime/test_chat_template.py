@@ -10,9 +10,10 @@ from image_settings import chat
 from PIL import Image
 from tiny_models import SMOLVLM_TEMPLATE
 
-from edge_mllm import chat_template
-from edge_mllm.chat_template import ChatTemplate, plain
 from edge_mllm.errors import PromptError
+from edge_mllm.prompt import sandbox
+from edge_mllm.prompt import template as chat_template
+from edge_mllm.prompt.template import ChatTemplate, plain
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 MESSAGES = [*chat("Hi <b>", 2), {"role": "assistant", "content": [{"type": "text", "text": "Yes"}]}, *chat("So?", 0)]
@@ -29,6 +30,10 @@ PUBLISHED_WAYS = {
     "tools are none": "{{ tools is none }}{{ documents is none }}{{ tools is defined }}",
     "generation prompt": "{% if add_generation_prompt %}A:{% endif %}",
     "string methods": "{{ messages[0].role.upper() + messages[0]['role'].strip() * 3 }}{{ 2 ** 10 }}",
+    "joined with a tilde": "{% set a = messages[0].role ~ 1 ~ none ~ nothing %}{{ a ~ '!' }}",
+    "filters": "{{ messages | map(attribute='role') | join(', ') | replace('user', 'you') | indent(2) | center(40) }}",
+    "selecting": "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}{{ '%s-%03d' % ('a', 7) }}",
+    "a loop with a condition": "{% for m in messages if m.role %}{{ loop.last }}{% endfor %}{{ messages | count }}",
     "undefined is empty": "[{{ messages[0].name }}]",
     "year": "{{ strftime_now('%Y') | length }}",
     "smolvlm": SMOLVLM_TEMPLATE,
@@ -78,16 +83,36 @@ ESCAPES = {
     "a large range": "{% for i in range(10000000) %}x{% endfor %}",
     "undefined call": "{{ open('/etc/passwd') }}",
     "division by zero": "{{ 1 / 0 }}",
+    "two nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "loops that pass all over": "{% for i in range(9999) %}{% for j in range(9999) if false %}{% endfor %}{% endfor %}",
+    "a loop that calls itself": "{% for i in range(99999) recursive %}{{ loop(range(99999)) }}{% endfor %}",
+    "macros that call two": "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n else '' }}{% endmacro %}{{ f(99) }}",
+    "long steps": "{% set x = 'a' * 999999 %}{% for i in range(9999) %}{{ x | replace('a', 'b') | count }}{% endfor %}",
+    "sums that double": "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "joins that double": "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "replacing": "{{ ('a' * 1048576).replace('a', 'b' * 1048576) }}",
+    "replacing as a filter": "{{ ('a' * 1048576) | replace('a', 'b' * 1048576) }}",
+    "padding": "{{ 'a'.center(10000000000) }}",
+    "padding as a filter": "{{ 'a' | center(10000000000) }}",
+    "indenting": "{{ ('\n' * 1048576) | indent(1048576) }}",
+    "a wide number": "{{ '%9999999999d' % 1 }}",
+    "a wide number by name": "{{ '{:9999999999}'.format(1) }}",
+    "a wide number with a star": "{{ '%*d' % (9999999999, 1) }}",
+    "joining": "{{ ('a' * 1048576).join(['b'] * 1048576) }}",
+    "batches": "{{ [1] | batch(10000000000, 0) | list }}",
+    "deep JSON": "{{ [[1]] | tojson(indent=10000000000) }}",
     "endless recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 }
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_escapes_are_refused(name: str) -> None:
+def test_escapes_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 1.0)
     start = time.perf_counter()
     with pytest.raises(PromptError) as caught:
         ChatTemplate(ESCAPES[name]).render(MESSAGES, SPECIAL)
     assert time.perf_counter() - start < 5
+    assert "MemoryError" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 

@@ -10,10 +10,19 @@ from typing import Any
 
 import pytest
 
-from edge_mllm.bench.thermal import Thermal
-from edge_mllm.cpu import Processor
-from edge_mllm.doctor import Facts, Finding, LlamaBuild, diagnose, missing_instructions, parse_gcc, parse_system_info
-from edge_mllm.machine_facts import gather_facts, missing_by_extra
+from edge_mllm.machine.cpu import Processor
+from edge_mllm.machine.npu import Npu, QnnLibrary
+from edge_mllm.machine.thermal import Thermal
+from edge_mllm.measure.doctor import (
+    Facts,
+    Finding,
+    LlamaBuild,
+    diagnose,
+    missing_instructions,
+    parse_gcc,
+    parse_system_info,
+)
+from edge_mllm.measure.machine_facts import gather_facts, missing_by_extra
 
 GIB = 1 << 30
 RESULT = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "generic_build.json"
@@ -51,7 +60,7 @@ def facts(**changes: Any) -> Facts:
         processor=X86,
         memory={"MemTotal": 16 * GIB, "MemAvailable": 12 * GIB, "SwapTotal": 0, "SwapFree": 0},
         thermal=COOL,
-        load=0.2,
+        others=0.2,
         environment={},
         llama=build(NATIVE),
         llama_error=None,
@@ -194,7 +203,7 @@ def test_governors(governor: str, driver: str, status: str) -> None:
     ("changes", "topic", "words"),
     [
         ({"environment": {"OMP_NUM_THREADS": "8"}}, "threads", "OMP_NUM_THREADS=8"),
-        ({"load": 7.5}, "threads", "7.5"),
+        ({"others": 1.5}, "threads", "keep 1.5 of"),
         ({"processor": dataclasses.replace(X86, quota_cores=1.5)}, "threads", "1.5 of 4"),
         ({"memory": {"MemTotal": GIB, "MemAvailable": GIB // 4}}, "memory", "256 MiB"),
         ({"memory": {"MemTotal": 8 * GIB, "SwapTotal": GIB, "SwapFree": 0}}, "swap", "1024 MiB"),
@@ -219,6 +228,24 @@ def test_missing_extras_and_accelerators_are_said() -> None:
     )
     assert any(f.topic == "extras" and "matplotlib" in f.detail and "edge-mllm[bench]" in f.remedy for f in found)
     assert any(f.topic == "accelerators" and "QNN" in f.detail for f in found)
+
+
+def test_npus_are_told_with_what_runs_on_them() -> None:
+    library = QnnLibrary("2.7.0", "2.51.0", Path("a.so"), Path("b.so"))
+    phone, odd, board = (
+        Npu("hexagon", "SM8650", "v75"),
+        Npu("hexagon", "chip 9999", ""),
+        Npu("rockchip", "RK3588", "rk3588"),
+    )
+    found = [each for each in diagnose(facts(npus=(phone, odd, board), qnn=library)) if each.topic == "NPU"]
+    assert [each.status for each in found] == ["warning", "ok", "info"]
+    assert "--target qnn-htp:v75" in found[1].remedy and "QNN 2.51.0" in found[1].detail
+    (bare,) = [
+        each for each in diagnose(facts(npus=(phone,), qnn="it is not installed; type: pip x")) if each.topic == "NPU"
+    ]
+    assert bare.remedy == "pip x"
+    (none,) = [each for each in diagnose(facts()) if each.topic == "NPU"]
+    assert "none found" in none.detail
 
 
 def test_a_refused_meter_is_told_with_the_command() -> None:

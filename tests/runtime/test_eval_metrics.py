@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_mllm.errors import SettingError
-from edge_mllm.eval import metrics
-from edge_mllm.eval.choices import extract_letter
-from edge_mllm.eval.objects import Mentions, ObjectWords, count_mentions, mention_figures
-from edge_mllm.eval.pictures import FilePicture
-from edge_mllm.eval.resampling import bootstrap_interval, mcnemar_exact
-from edge_mllm.eval.scoring import LOGPROB, prompt_of, score_logprobs, score_reply, scorer_of
-from edge_mllm.eval.tasks import Question
-from edge_mllm.eval.yes_no import count_yes_no, extract_yes_no, mme_score
+from edge_mllm.measure.eval.pictures import FilePicture
+from edge_mllm.measure.eval.resampling import bootstrap_interval, mcnemar_exact
+from edge_mllm.measure.eval.scoring import metrics
+from edge_mllm.measure.eval.scoring.choices import extract_letter
+from edge_mllm.measure.eval.scoring.objects import Mentions, ObjectWords, count_mentions, mention_figures
+from edge_mllm.measure.eval.scoring.scoring import LOGPROB, prompt_of, score_logprobs, score_reply, scorer_of
+from edge_mllm.measure.eval.scoring.yes_no import count_yes_no, extract_yes_no, mme_score
+from edge_mllm.measure.eval.tasks import Question
 
 OPTIONS = ("a cat", "a dog", "a red car", "a car")
 

@@ -12,10 +12,10 @@ from eval_files import base64_picture, mme_rows, picture_bytes, write_json, writ
 from PIL import Image
 
 from edge_mllm.errors import ExtraMissingError, ImageError, TaskError
-from edge_mllm.eval.pictures import open_picture
-from edge_mllm.eval.readers import read_task
-from edge_mllm.eval.readers.layouts import LAYOUTS
-from edge_mllm.eval.tasks import Task
+from edge_mllm.measure.eval.pictures import open_picture
+from edge_mllm.measure.eval.readers import read_task
+from edge_mllm.measure.eval.readers.layouts import LAYOUTS
+from edge_mllm.measure.eval.tasks import Task
 
 BLUE = (0, 0, 255)
 

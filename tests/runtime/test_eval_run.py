@@ -14,10 +14,10 @@ from eval_files import base64_picture, mme_rows, write_json, write_picture, writ
 from PIL.Image import Image
 
 from edge_mllm.errors import ContextOverflowError, EngineError, ResultError
-from edge_mllm.eval import Reply, RunSettings, compare_files, read_task, run_task, summarise, write_report
-from edge_mllm.eval.records import RESULTS, read_results
-from edge_mllm.eval.report import headline
-from edge_mllm.eval.yes_no import MME_PERCEPTION
+from edge_mllm.measure.eval import Reply, RunSettings, compare_files, read_task, run_task, summarise, write_report
+from edge_mllm.measure.eval.records import RESULTS, read_results
+from edge_mllm.measure.eval.report import headline
+from edge_mllm.measure.eval.scoring.yes_no import MME_PERCEPTION
 
 RED = (255, 0, 0)
 

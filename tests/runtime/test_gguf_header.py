@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_mllm.bundle.gguf_header import _NAMES, decode_bytes, read_tensors, stored_as
 from edge_mllm.errors import BundleError
-from edge_mllm.gguf_header import _NAMES, decode_bytes, read_tensors, stored_as
 
 gguf = pytest.importorskip("gguf")
 

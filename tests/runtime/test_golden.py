@@ -13,9 +13,9 @@ import pytest
 from bundle_specs import LAYOUT
 from image_settings import SETTINGS, Settings, picture
 
-from edge_mllm.prompt import picture_text
-from edge_mllm.tile_plan import TilePlan, plan_tiles
-from edge_mllm.tiling import cut_tiles
+from edge_mllm.picture.tile_plan import TilePlan, plan_tiles
+from edge_mllm.picture.tiling import cut_tiles
+from edge_mllm.prompt.build import picture_text
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 

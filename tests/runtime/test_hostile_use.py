@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import edge_mllm
-from edge_mllm import encoder, pictures
-from edge_mllm.embedding_store import EmbeddingStore
-from edge_mllm.memory import resident_bytes
-from edge_mllm.request import Request
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.pictures import bundle_picture as pictures
+from edge_mllm.answer.pictures import encoder
+from edge_mllm.machine.memory import resident_bytes
+from edge_mllm.tower.store import EmbeddingStore
 
 QUESTION = "What is the total?"
 
@@ -22,13 +23,13 @@ def loading(tiny_bundle, request):
     return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
-STAGES = ["load_rgb", "cut_tiles", "tower's load", "tower", "cache", "prefill", "step"]
+STAGES = ["load_image", "cut_tiles", "tower's load", "tower", "cache", "prefill", "step"]
 
 
 def target(model, stage):
     """The object and the name of what does a stage's work."""
     places = {
-        "load_rgb": (pictures, "load_rgb"),
+        "load_image": (pictures, "load_image"),
         "cut_tiles": (pictures, "cut_tiles"),
         "tower's load": (model._tower, "load"),
         "tower": (model._tower, "_run"),
@@ -43,11 +44,11 @@ def target(model, stage):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_model_and_chat_go_on_after_an_interruption(loading, monkeypatch, tmp_path, stage, after, low_memory):
-    request = Request(max_new_tokens=6, ignore_eos=True)
+    request = GenerateOptions(max_new_tokens=6, ignore_eos=True)
     with loading() as fresh, loading(low_memory=low_memory, cache_dir=tmp_path) as model:
         chat, other = model.chat(), fresh.chat()
         for each in (chat, other):
-            each.ask("Hello", [pixels(1)], request=request)
+            each.ask("Hello", [pixels(1)], **request)
         owner, name = target(model, stage)
         genuine = getattr(owner, name)
 
@@ -59,11 +60,11 @@ def test_model_and_chat_go_on_after_an_interruption(loading, monkeypatch, tmp_pa
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                list(chat.stream(QUESTION, [pixels(2)], request=request))
+                list(chat.stream(QUESTION, [pixels(2)], **request))
         if stage == "step":  # the token that had come stays in the conversation, and the next turn builds on it
             other._messages, other._pictures = list(chat.messages), list(chat._pictures)
         for picture in ([pixels(2)], []):
-            found, expected = (each.ask("And now?", picture, request=request) for each in (chat, other))
+            found, expected = (each.ask("And now?", picture, **request) for each in (chat, other))
             assert found.text == expected.text
             assert found.usage.prompt_tokens == expected.usage.prompt_tokens
         assert (

@@ -12,9 +12,9 @@ import pytest
 from image_settings import picture
 from PIL import Image, ImageOps
 
-from edge_mllm import image as image_module
 from edge_mllm.errors import ImageError
-from edge_mllm.image import load_rgb
+from edge_mllm.picture import image as image_module
+from edge_mllm.picture.image import load_rgb
 
 RGB = picture(17, 11)
 GREY = RGB[:, :, 0]

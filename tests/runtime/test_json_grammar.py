@@ -8,10 +8,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import edge_mllm
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.decoding.sampling import SamplingOptions
 from edge_mllm.cli.main import app
 from edge_mllm.errors import ExtraMissingError, SchemaError, SettingError
-from edge_mllm.request import Request
-from edge_mllm.sampling import SamplingOptions
 
 pytest.importorskip("llguidance")
 
@@ -88,9 +88,9 @@ def test_token_limit_cuts_it(model):
 
 def test_every_turn_of_a_chat(model):
     chat = model.chat()
-    request = Request(max_new_tokens=300, json_schema=TEXT)
-    check(chat.ask("Read it.", request=request).text)
-    check(chat.ask("Again.", request=request).text)
+    request = GenerateOptions(max_new_tokens=300, json_schema=TEXT)
+    check(chat.ask("Read it.", **request).text)
+    check(chat.ask("Again.", **request).text)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,65 @@ def test_bad_schema_is_found_before_any_work(model, bad):
         model.stream("?", json_schema=bad)
     assert "\n" not in str(caught.value)
     assert model.generate("Hi", max_new_tokens=2).usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize("said", ["<end_of_utterance>", "<image>", "a<image>b<|im_end|> <fake_token_around_image>"])
+def test_names_of_special_tokens_are_spelt(model, said):
+    """The tokens themselves would end the answer, or show nothing."""
+    answer = model.generate("?", max_new_tokens=80, json_schema=json.dumps({"const": said}))
+    assert json.loads(answer.text) == said
+    assert answer.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"name": "receipt", "schema": SCHEMA},
+        {"name": "receipt", "description": "A receipt.", "strict": True, "schema": SCHEMA},
+        {"type": "json_schema", "json_schema": {"name": "receipt", "strict": True, "schema": SCHEMA}},
+    ],
+)
+def test_what_hosted_services_wrap_around_a_schema_is_taken_off(model, wrapped):
+    check(model.generate("Read it.", max_new_tokens=300, json_schema=json.dumps(wrapped)).text)
+
+
+def test_a_schema_that_would_hold_answers_to_nothing_is_refused(model):
+    with pytest.raises(SchemaError, match="no keyword of JSON Schema, only name, fields"):
+        model.stream("?", json_schema='{"name": "receipt", "fields": {"type": "string"}}')
+    assert model.generate("?", max_new_tokens=80, json_schema="{}").text
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ('{"enum": [-9223372036854775808, "no"]}', "beyond 2^53"),
+        ('{"type": "number", "maximum": 1e400}', "beyond 2^53"),
+        ('{"const": 1' + "0" * 400 + "}", "beyond 2^53"),
+        ('{"items": ' * 100 + "{}" + "}" * 100, "levels deep"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_schemas_that_would_end_the_process(model, bad, words):
+    with pytest.raises(SchemaError) as caught:
+        model.stream("?", json_schema=bad)
+    assert words in str(caught.value)
+
+
+def test_a_vocabulary_that_cannot_spell_it_says_so(model):
+    from edge_mllm.answer.decoding.json_grammar import JsonMask
+    from edge_mllm.answer.timings import Stopwatch
+
+    class Matcher:
+        def is_error(self):
+            return False
+
+        is_stopped = is_error
+
+        def unsafe_compute_mask_ptr(self, *_):
+            """Leaves no token."""
+
+    with pytest.raises(SchemaError, match="vocabulary cannot spell"):
+        JsonMask(Matcher(), 40, 2, Stopwatch())(np.zeros(40, np.float32), [])
 
 
 def test_schema_and_fixed_length_exclude_each_other(model):
@@ -122,6 +181,8 @@ def test_command_line(tiny_bundle, tmp_path):
         return CliRunner().invoke(app, args)
 
     (tmp_path / "schema.json").write_text(TEXT)
+    (tmp_path / "marked.json").write_text(TEXT, "utf-8-sig")
+    check(json.loads(run(tmp_path / "marked.json").stdout)["text"])
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     check(json.loads(run(tmp_path / "schema.json").stdout)["text"])

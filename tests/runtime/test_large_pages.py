@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import edge_mllm
-from edge_mllm import large_pages
-from edge_mllm.cli._costs import cost_line
-from edge_mllm.large_pages import BLOCK, anonymous_ranges, collapse_resident
-from edge_mllm.memory import large_page_bytes, resident_bytes
+from edge_mllm.cli.terminal.costs import cost_line
+from edge_mllm.machine import large_pages
+from edge_mllm.machine.large_pages import BLOCK, anonymous_ranges, collapse_resident
+from edge_mllm.machine.memory import large_page_bytes, resident_bytes
 
 MAPS = """\
 55d0a0000000-55d0a0900000 rw-p 00000000 00:00 0                          [heap]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import edge_mllm
-from edge_mllm.answer_plan import AnswerPlan
-from edge_mllm.budget import ImageBudget, choose_tilers, choose_within
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.answer_plan import AnswerPlan
+from edge_mllm.answer.budget import ImageBudget, choose_tilers, choose_within
+from edge_mllm.answer.limits import LimitError, parse_bytes
+from edge_mllm.answer.rates import Rates
+from edge_mllm.bundle.tilers import LongestEdgeGrid
+from edge_mllm.costs.memory import MemoryPlan
 from edge_mllm.errors import SettingError
-from edge_mllm.limits import LimitError, Limits, parse_bytes
-from edge_mllm.memory_plan import MemoryPlan
-from edge_mllm.rates import Rates
-from edge_mllm.request import Request
-from edge_mllm.tile_plan import plan_tiles
-from edge_mllm.tilers import LongestEdgeGrid
+from edge_mllm.picture.tile_plan import plan_tiles
 
 QUESTION = "What is the total?"
 TILER = LongestEdgeGrid(longest_edge=2048, tile=512)
@@ -126,10 +126,10 @@ def test_measuring_leaves_the_cache_as_it_was(loading):
     with loading() as model, loading() as other:
         for each in (model, other):
             chat = each.chat()
-            chat.ask(QUESTION, [pixels(0)], request=Request(max_new_tokens=4, ignore_eos=True))
+            chat.ask(QUESTION, [pixels(0)], max_new_tokens=4, ignore_eos=True)
             each.pipeline._planner.rates.__init__()  # as in a process that restored the chat
-            limits = Limits(max_ttft_s=60.0) if each is model else Limits()
-            last = chat.ask("Why?", request=Request(max_new_tokens=8, limits=limits, ignore_eos=True))
+            limit = 60.0 if each is model else None
+            last = chat.ask("Why?", max_new_tokens=8, max_ttft=limit, ignore_eos=True)
             if each is model:
                 found = last
         assert found.text == last.text
@@ -150,19 +150,19 @@ def test_low_memory_does_not_load_both_to_measure(loading):
 def test_chat_counts_what_is_new_alone(model):
     know(model)
     chat = model.chat()
-    request = Request(max_new_tokens=4, ignore_eos=True, limits=Limits(max_ttft_s=1.0))
-    first = chat.ask(QUESTION, [pixels(0)], request=request)
+    request = GenerateOptions(max_new_tokens=4, ignore_eos=True, max_ttft=1.0)
+    first = chat.ask(QUESTION, [pixels(0)], **request)
     assert first.images[0].reduced_by == "max_ttft"
     model.pipeline._planner.rates.__init__()
     know(model, tile_s=10.0, token_s=0.01)
     with pytest.raises(LimitError):
-        chat.ask("This?", [pixels(1)], request=request)
-    later = chat.ask("Why?", request=request)
+        chat.ask("This?", [pixels(1)], **request)
+    later = chat.ask("Why?", **request)
     assert later.usage.prompt_tokens * 0.01 > 1.0 or later.usage.reused_tokens > 40
 
 
 def test_memory_limit_tiles_more_coarsely(model, monkeypatch):
-    from edge_mllm import planner
+    from edge_mllm.answer import planner
 
     monkeypatch.setattr(planner, "resident_bytes", lambda: 100_000_000)
     monkeypatch.setattr(planner, "tower_run", lambda vision, shape, tiles, tokens: tiles * 1_000_000)
@@ -199,8 +199,8 @@ def test_sizes_as_they_are_typed(text, size):
 MEASURE = """
 import json, sys, dataclasses
 import numpy as np, edge_mllm
-from edge_mllm.bench.memory import reset_peak
-from edge_mllm.memory import peak_rss_bytes
+from edge_mllm.measure.bench.memory import reset_peak
+from edge_mllm.machine.memory import peak_rss_bytes
 picture = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
 with edge_mllm.load(engine=sys.argv[1], threads=1, low_memory=sys.argv[2] == "1", check_hashes=False) as model:
     plan = model.plan("What does it say?", [picture], max_new_tokens=8)
@@ -237,7 +237,7 @@ def test_plans_of_older_callers_have_every_field(model):
 
 @pytest.mark.parametrize("engine", ["onnx", "gguf"])
 def test_decoders_that_cannot_fit_are_not_loaded(engine, monkeypatch):
-    from edge_mllm import components
+    from edge_mllm.session import open as components
 
     monkeypatch.setattr(components, "open_decoder", lambda *args, **kwargs: pytest.fail("it was loaded"))
     with pytest.raises(SettingError, match="alone takes 2 MB, max_memory allows 1 MB"):

@@ -30,7 +30,7 @@ def test_the_committed_result_is_whole() -> None:
 
 def test_the_sweep_sees_a_difference(tiny_smolvlm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong level of one channel in the normalisation must be counted."""
-    from edge_mllm import tiling
+    from edge_mllm.picture import tiling
 
     right = tiling.normalisation_table
 

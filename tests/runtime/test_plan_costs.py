@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm.bench.peaks import Peaks
-from edge_mllm.bundle import ImageSpec, VisionSpec
+from edge_mllm.bundle.spec import ImageSpec, VisionSpec
+from edge_mllm.bundle.tilers import LongestEdgeGrid
+from edge_mllm.costs.devices import device_names, keep_profile, named_device, scaled, this_machine
+from edge_mllm.costs.estimate import PROGRAM_BYTES, Ask, costs
+from edge_mllm.costs.facts import ModelFacts, PartSize
+from edge_mllm.costs.roofline import DeviceProfile, Line
+from edge_mllm.costs.shapes import DecoderShape, ModelShape, TowerShape
 from edge_mllm.errors import SettingError
-from edge_mllm.plan.costs import PROGRAM_BYTES, Ask, costs
-from edge_mllm.plan.devices import device_names, keep_profile, named_device, scaled, this_machine
-from edge_mllm.plan.facts import ModelFacts, PartSize
-from edge_mllm.plan.roofline import DeviceProfile, Line
-from edge_mllm.plan.shapes import DecoderShape, ModelShape, TowerShape
-from edge_mllm.tilers import LongestEdgeGrid
+from edge_mllm.machine.peaks import Peaks
 
 DECODER = DecoderShape(n_embd=64, n_layer=2, n_head=4, n_kv_head=2, head_dim=16, n_ff=128, n_vocab=1000, tied=True)
 TOWER = TowerShape(
@@ -68,7 +68,7 @@ def test_the_default_comes_first_and_adds_up() -> None:
     assert first.disk_bytes == 900_000
     prompt = picture.tokens + 20
     cache = 2 * 2 * 2 * 16 * (prompt + 11) * 2
-    assert first.memory_bytes == 900_000 + cache + PROGRAM_BYTES
+    assert first.memory_bytes == 900_000 + cache + 4 * 128 * 96 + PROGRAM_BYTES
     pixels = 128 * 96 + picture.tiles * 64 * 64
     vision = pixels / 1e8 + picture.tiles * (TOWER.linear_ops / 1e9 + TOWER.attention_scores / 5e8 + 0.01)
     assert first.vision_s == pytest.approx(vision)
@@ -84,6 +84,8 @@ def test_a_memory_limit_says_what_fits() -> None:
     limit = PROGRAM_BYTES + 1_500_000
     small, large = costs(FACTS, Ask(width=64, height=64, memory_limit=limit), None)
     assert (small.fits, large.fits) == (True, False)
+    photo, _ = costs(FACTS, Ask(width=4000, height=3000, memory_limit=limit), None)
+    assert photo.fits is False, "the decoded picture counts"
     assert small.ttft_s is None
     assert costs(FACTS, Ask(width=64, height=64), None)[0].fits is None
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.positions import PositionTrack, check_segments
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.decoders.positions import PositionTrack
 from edge_mllm.decoders.protocol import Tokens, Visual
+from edge_mllm.decoders.segments import check_segments
 from edge_mllm.errors import EngineError
 
 PLAIN = DecoderSpec(n_embd=8, n_vocab=100, n_layer=1, context_length=64)

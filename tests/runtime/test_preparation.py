@@ -154,7 +154,7 @@ def test_low_memory_text_alone_never_loads_the_tower(loading, monkeypatch):
 
 
 def test_low_memory_finds_a_wrong_pair_with_the_first_answer(tiny_bundle, monkeypatch):
-    from edge_mllm.decoders import ort
+    from edge_mllm.decoders.ort import decoder as ort
 
     with edge_mllm.load(tiny_bundle, engine="onnx", threads=1, check_hashes=False, low_memory=True) as model:
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from image_settings import chat, picture, reference_inputs, reference_processor
 from tiny_models import SMOLVLM_TEMPLATE
 
-from edge_mllm.bundle import TileLayout
-from edge_mllm.chat_template import ChatTemplate
+from edge_mllm.bundle.spec import TileLayout
 from edge_mllm.errors import PromptError
-from edge_mllm.prompt import PromptIds, Slot, build_prompt, picture_text
-from edge_mllm.tile_plan import fit_tiler, plan_tiles
+from edge_mllm.picture.tile_plan import fit_tiler, plan_tiles
+from edge_mllm.prompt.build import PromptIds, Slot, build_prompt, picture_text
+from edge_mllm.prompt.template import ChatTemplate
 
 SIZES = [(60, 40), (33, 200), (128, 128)]
 
@@ -131,13 +131,20 @@ def test_every_field_of_a_layout_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("text", ["<image>", "Look: <image>!", "a<image><image>"])
-def test_text_cannot_claim_a_pictures_place(parts: SimpleNamespace, text: str) -> None:
-    for pictures in (0, 1):
-        with pytest.raises(PromptError, match="stands for a picture"):
-            build(parts, chat(text, pictures), SIZES[:pictures])
-    answer = [*chat("Hi", 0), {"role": "assistant", "content": [{"type": "text", "text": text}]}, *chat("And?", 0)]
-    with pytest.raises(PromptError, match="stands for a picture"):
-        build(parts, answer, [])
+def test_a_mark_in_a_text_is_text_and_claims_no_pictures_place(parts: SimpleNamespace, text: str) -> None:
+    """By whomever it was said; all other ids are those of the same conversation with a word that is no mark."""
+    answer = [*chat("Hi", 1), {"role": "assistant", "content": [{"type": "text", "text": text}]}, *chat("And?", 0)]
+    for messages in (chat(text, 0), chat(text, 1), answer):
+        pictures = sum(item["type"] == "image" for each in messages for item in each["content"])
+        ours = build(parts, messages, SIZES[:pictures])
+        assert len(ours.slots) == pictures
+        assert (ours.ids == parts.spec.prompt.image_token_id).sum() == ours.image_tokens
+        assert parts.tokenizer.decode(ours.ids.tolist()).count(text) == 1
+        assert text in ours.text
+        shown = [token for token in ours.ids.tolist() if token != parts.spec.prompt.image_token_id]
+        twin = build(parts, json.loads(json.dumps(messages).replace("<image>", "(image)")), SIZES[:pictures]).ids
+        expected = parts.tokenizer.decode([token for token in twin.tolist() if token != ours.image_token_id])
+        assert parts.tokenizer.decode(shown).replace("<image>", "(image)") == expected
 
 
 def test_text_in_pieces_cannot_claim_a_pictures_place(parts: SimpleNamespace) -> None:
@@ -148,21 +155,20 @@ def test_text_in_pieces_cannot_claim_a_pictures_place(parts: SimpleNamespace) ->
         build(parts, [{"role": "user", "content": items}], SIZES[:1])
     with pytest.raises(PromptError, match="made 2 places for 1 pictures"):
         build(parts, [{"role": "user", "content": [{"type": "image"}, *items]}], SIZES[:1])
-    role = [{"role": "<image>", "content": "Hi"}]
-    with pytest.raises(PromptError, match="stands for a picture"):
-        build(parts, role, [])
+    assert build(parts, [{"role": "<image>", "content": "Hi"}], []).image_tokens == 0
 
 
-def test_a_placeholder_of_its_own_is_refused_in_text_too(parts: SimpleNamespace) -> None:
+def test_a_placeholder_of_its_own_is_text_in_text_too(parts: SimpleNamespace) -> None:
     prompt = dataclasses.replace(parts.spec.prompt, placeholder="[[picture]]")
     spec = dataclasses.replace(parts.spec, prompt=prompt)
     template = ChatTemplate(SMOLVLM_TEMPLATE.replace("<image>", "[[picture]]"))
     plan = plan_tiles(60, 40, spec.image.tiler)
     expected = build(parts, chat("Well?", 1), [(60, 40)])
     assert build_prompt(chat("Well?", 1), [plan], spec, parts.tokenizer, template).ids.tolist() == expected.ids.tolist()
-    for text in ("[[picture]]", "<image>"):
-        with pytest.raises(PromptError, match="stands for a picture"):
-            build_prompt(chat(text, 1), [plan], spec, parts.tokenizer, template)
+    for text in ("[[picture]]", "<image>", "[[picture]<image>]"):
+        found = build_prompt(chat(text, 1), [plan], spec, parts.tokenizer, template)
+        assert found.image_tokens == expected.image_tokens
+        assert text in parts.tokenizer.decode(found.ids.tolist())
 
 
 def test_numbers_of_pictures_must_agree(parts: SimpleNamespace) -> None:
@@ -176,7 +182,7 @@ def test_numbers_of_pictures_must_agree(parts: SimpleNamespace) -> None:
         build_prompt(chat("Well?", 1), [plan], parts.spec, parts.tokenizer, deaf)
 
 
-def test_text_that_is_normalised_to_the_image_token_is_noticed(parts: SimpleNamespace) -> None:
+def test_text_that_is_normalised_to_the_image_token_is_text(parts: SimpleNamespace) -> None:
     from tokenizers import Tokenizer
 
     document = json.loads(parts.tokenizer.to_str())
@@ -184,8 +190,23 @@ def test_text_that_is_normalised_to_the_image_token_is_noticed(parts: SimpleName
     for token in document["added_tokens"]:
         token["normalized"] = token["content"] == "<image>"
     folding = Tokenizer.from_str(json.dumps(document))
-    with pytest.raises(PromptError, match="1 image tokens but the pictures need 0"):
-        build_prompt(chat("\uff1cimage\uff1e", 0), [], parts.spec, folding, parts.template)
+    assert build_prompt(chat("\uff1cimage\uff1e", 0), [], parts.spec, folding, parts.template).image_tokens == 0
+
+
+def test_a_tokenizer_that_makes_the_image_token_of_others_says_so(parts: SimpleNamespace) -> None:
+    from tokenizers import Tokenizer
+
+    words = {"<unk>": 0, "<": 1, "image>": 2, "<image>": 3}
+    document = {
+        "version": "1.0",
+        "added_tokens": [{"id": 3, "content": "<image>", "single_word": False, "lstrip": False, "rstrip": False,
+                          "normalized": False, "special": True}],
+        "model": {"type": "BPE", "vocab": words, "merges": [["<", "image>"]], "unk_token": "<unk>"},
+    }  # fmt: skip
+    prompt = dataclasses.replace(parts.spec.prompt, image_token_id=3, bos_token_id=None, special_tokens={})
+    spec = dataclasses.replace(parts.spec, prompt=prompt)
+    with pytest.raises(PromptError, match="contains '<image>', which this model's tokenizer cannot read as text"):
+        build_prompt(chat("<image>", 0), [], spec, Tokenizer.from_str(json.dumps(document)), parts.template)
 
 
 @pytest.mark.parametrize("source", ["<|im_start|>{{ messages[0].content }}", "{{ messages[0].content }}"])
@@ -206,13 +227,16 @@ def test_messages_that_are_none(parts: SimpleNamespace) -> None:
         build(parts, chat("\ud800", 0), [])
 
 
-@given(text=st.text(max_size=60), pictures=st.integers(0, 2))
+@given(
+    text=st.text(max_size=60) | st.sampled_from(["<image>", " <image>\n", "a<image>b<image>"]),
+    pictures=st.integers(0, 2),
+)
 @settings(max_examples=150, deadline=None)
 def test_any_text_gives_exactly_the_pictures_tokens(parts: SimpleNamespace, text: str, pictures: int) -> None:
     try:
         ours = build(parts, chat(text, pictures), SIZES[:pictures])
     except PromptError:
-        assert "<image>" in text or any(0xD800 <= ord(c) < 0xE000 for c in text)
+        assert any(0xD800 <= ord(c) < 0xE000 for c in text)
     else:
         assert (ours.ids == parts.spec.prompt.image_token_id).sum() == ours.image_tokens
         assert all(isinstance(slot, Slot) for slot in ours.slots)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import edge_mllm
-from edge_mllm.cells import CellCache
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.decoding.cells import CellCache
+from edge_mllm.answer.decoding.prompt_lookup import GuessingSteps, Lookup
+from edge_mllm.answer.decoding.sampling import SamplingOptions
+from edge_mllm.answer.request import Request
 from edge_mllm.errors import SettingError
-from edge_mllm.prompt_lookup import GuessingSteps, Lookup
-from edge_mllm.request import Request
-from edge_mllm.sampling import SamplingOptions
 
 ENGINES = ["onnx", "gguf"]
 QUESTION = "What is the total? What is the total? What is the total?"
@@ -134,8 +135,8 @@ def test_a_repeated_answer_is_guessed(model):
     text = "Say: The total is 12 and the total is 12 and"
     pieces = []
     for lookup in (0, 5):
-        request = Request(max_new_tokens=len(ids), ignore_eos=True, processors=(forced,), prompt_lookup=lookup)
-        pieces.append(model.chat().ask(text, request=request))
+        request = GenerateOptions(max_new_tokens=len(ids), ignore_eos=True, processors=(forced,), prompt_lookup=lookup)
+        pieces.append(model.chat().ask(text, **request))
     assert pieces[0].text == pieces[1].text
     assert pieces[1].usage.right_tokens > 3
     after = [model.generate(QUESTION, max_new_tokens=8, ignore_eos=True).text for _ in range(2)]
@@ -161,7 +162,7 @@ def test_numbers_outside_the_range(count):
 
 
 def test_recurrent_state_is_refused(tiny_bundle, monkeypatch):
-    from edge_mllm.decoders.llama import LlamaDecoder
+    from edge_mllm.decoders.llama.decoder import LlamaDecoder
 
     monkeypatch.setattr(LlamaDecoder, "can_cut", False)
     with (

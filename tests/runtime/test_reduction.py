@@ -7,17 +7,17 @@ import itertools
 import numpy as np
 import pytest
 
-from edge_mllm.bundle import ImageSpec
+from edge_mllm.bundle.spec import ImageSpec
+from edge_mllm.bundle.tilers import BestFitGrid, LongestEdgeGrid, NativeResolution, Stitch
 from edge_mllm.errors import SettingError
-from edge_mllm.reduction.areas import TokenArea, token_areas
-from edge_mllm.reduction.diversity import determinantal, farthest_points, relevance, unit_rows
-from edge_mllm.reduction.pooling import pool, weights
-from edge_mllm.reduction.spec import TokenReduction, reduction_of, share
-from edge_mllm.reduction.thinning import content_places, kept_tokens, thin_rows
-from edge_mllm.reduction.tiles import skipped_tiles
-from edge_mllm.stitching import join_tiles
-from edge_mllm.tile_plan import plan_tiles
-from edge_mllm.tilers import BestFitGrid, LongestEdgeGrid, NativeResolution, Stitch
+from edge_mllm.picture.reduction.areas import TokenArea, token_areas
+from edge_mllm.picture.reduction.diversity import determinantal, farthest_points, relevance, unit_rows
+from edge_mllm.picture.reduction.pooling import pool, weights
+from edge_mllm.picture.reduction.spec import TokenReduction, reduction_of, share
+from edge_mllm.picture.reduction.thinning import content_places, kept_tokens, thin_rows
+from edge_mllm.picture.reduction.tiles import skipped_tiles
+from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm.tower.stitching import join_tiles
 
 SQUARE = TokenArea(rows=6, cols=6)
 LINED = TokenArea(rows=4, cols=5, line_ends=True)

@@ -12,24 +12,26 @@ from tiny_anyres import make_tiny_llava_onevision
 from tiny_gemma3 import make_tiny_gemma3
 from tiny_internvl import make_tiny_internvl
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
+from tiny_qwen3_vl import make_tiny_qwen3_vl
 from typer.testing import CliRunner
 
 import edge_mllm
-from edge_mllm.budget import ImageBudget
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.budget import ImageBudget
 from edge_mllm.cli.main import app
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.errors import ChatFileError, ContextOverflowError, SettingError
-from edge_mllm.reduction.areas import token_areas
-from edge_mllm.reduction.spec import TokenReduction
-from edge_mllm.reduction.thinning import kept_tokens, thin_rows
-from edge_mllm.request import Request
-from edge_mllm.tile_plan import plan_tiles
+from edge_mllm.picture.reduction.areas import token_areas
+from edge_mllm.picture.reduction.spec import TokenReduction
+from edge_mllm.picture.reduction.thinning import kept_tokens, thin_rows
+from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm_export import ExportOptions, export_bundle
 
 QUESTION = "What is the total?"
 METHODS = ("uniform", "random", "pool", "diverse", "diverse-tile", "query", "query-tile")
 MAKERS = {
     "mrope": make_tiny_qwen2_5_vl,
+    "rows for further layers": make_tiny_qwen3_vl,
     "bidirectional": make_tiny_gemma3,
     "stitched": make_tiny_llava_onevision,
     "thumbnail": make_tiny_internvl,
@@ -62,7 +64,7 @@ def by_hand(model: edge_mllm.Model, picture: np.ndarray, reduction: TokenReducti
     plan = plan_tiles(picture.shape[1], picture.shape[0], spec.image.tiler)
     areas = token_areas(plan, spec.vision.tokens_per_tile)
     query = model.decoder.embed(model.reader.text_ids(QUESTION)) if reduction.needs_query else None
-    kept = kept_tokens(reduction, areas, rows, query)
+    kept = kept_tokens(reduction, areas, rows[:, : spec.decoder.n_embd], query)
     given = thin_rows(reduction, areas, rows, kept)
     places = np.flatnonzero(ids == spec.prompt.image_token_id)
     assert len(places) == len(rows)
@@ -156,35 +158,35 @@ def test_another_question_takes_other_tokens(loading):
 
 @pytest.mark.parametrize("text", ["uniform:1/2", "diverse:1/4", "query:1/4", "pool:1/4", "blank"])
 def test_a_chat_keeps_what_it_chose(loading, tmp_path, text):
-    request = Request(max_new_tokens=6, ignore_eos=True, budget=ImageBudget(reduction=TokenReduction.parse(text)))
+    request = GenerateOptions(max_new_tokens=6, ignore_eos=True, reduction=text)
     page = np.full((60, 90, 3), 255, np.uint8)
     page[:20, :20] = pixels(5, 20, 20)
     with loading() as model:
         chat = model.chat()
-        chat.ask(QUESTION, [page], request=request)
+        chat.ask(QUESTION, [page], **request)
         chat.save(tmp_path / "chat")
-        second = chat.ask("And the date?", [pixels(6)], request=Request(max_new_tokens=6, ignore_eos=True))
-        third = chat.ask("Which one?", request=request)
+        second = chat.ask("And the date?", [pixels(6)], max_new_tokens=6, ignore_eos=True)
+        third = chat.ask("Which one?", **request)
     assert second.usage.reused_tokens > second.reduction.tokens_after
     assert third.usage.reused_tokens > third.usage.image_tokens == sum(image.tokens for image in third.images)
     assert third.reduction.asked == TokenReduction.parse(text).text
     with loading() as model:
         chat = model.load_chat(tmp_path / "chat")
-        again = chat.ask("And the date?", [pixels(6)], request=Request(max_new_tokens=6, ignore_eos=True))
+        again = chat.ask("And the date?", [pixels(6)], max_new_tokens=6, ignore_eos=True)
         assert (again.text, again.usage.reused_tokens) == (second.text, second.usage.reused_tokens)
-        assert chat.ask("Which one?", request=request).text == third.text
+        assert chat.ask("Which one?", **request).text == third.text
 
 
 def test_a_saved_chat_with_other_tokens_is_refused(loading, tmp_path, monkeypatch):
-    request = Request(max_new_tokens=3, budget=ImageBudget(reduction=TokenReduction.parse("diverse:1/4")))
+    request = GenerateOptions(max_new_tokens=3, reduction="diverse:1/4")
     with loading() as model:
         chat = model.chat()
-        chat.ask(QUESTION, [pixels(5)], request=request)
+        chat.ask(QUESTION, [pixels(5)], **request)
         for damaged in (chat._pictures[0].kept[1:], chat._pictures[0].kept[::-1], chat._pictures[0].kept + 1000):
             monkeypatch.setattr(chat._pictures[0], "kept", damaged.astype(np.int64))
             file = tmp_path / "chat"
-            from edge_mllm.chat_file import ChatFile, write_chat_file
-            from edge_mllm.chat_state import ChatState, pack_chat
+            from edge_mllm.session.chat_file import ChatFile, write_chat_file
+            from edge_mllm.session.chat_state import ChatState, pack_chat
 
             state = model.decoder.state()
             head, arrays = pack_chat(ChatState(chat._messages, chat._pictures, model.pipeline._cells.keys, state))

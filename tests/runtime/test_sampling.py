@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from edge_mllm.answer.decoding.sampling import Sampler, SamplingOptions, candidates
 from edge_mllm.errors import SettingError
-from edge_mllm.sampling import Sampler, SamplingOptions, candidates
 
 
 def logits_of(n: int, seed: int = 0) -> np.ndarray:

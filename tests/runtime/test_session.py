@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 import edge_mllm
+from edge_mllm import GenerateOptions
+from edge_mllm.answer.decoding.sampling import SamplingOptions
 from edge_mllm.errors import (
     ContextOverflowError,
     EngineError,
@@ -15,8 +17,6 @@ from edge_mllm.errors import (
     PromptError,
     SettingError,
 )
-from edge_mllm.request import Request
-from edge_mllm.sampling import SamplingOptions
 
 ENGINES = ["onnx", "gguf"]
 QUESTION = "What is the total?"
@@ -154,10 +154,10 @@ def test_image_budget(model):
 
 def test_chat_prefills_only_the_new_turn(model, fresh):
     chat = model.chat(system="Be brief.")
-    request = Request(max_new_tokens=12)
-    first = chat.ask("What is this?", [picture(1)], request=request)
-    second = chat.ask("And what colour?", request=request)
-    third = chat.ask("Compare with this one.", [picture(2)], request=request)
+    request = GenerateOptions(max_new_tokens=12)
+    first = chat.ask("What is this?", [picture(1)], **request)
+    second = chat.ask("And what colour?", **request)
+    third = chat.ask("Compare with this one.", [picture(2)], **request)
     assert first.usage.reused_tokens == 0 or first.usage.reused_tokens < 20
     assert second.usage.reused_tokens > first.usage.prompt_tokens - 5
     assert second.timings.vision_s == 0
@@ -169,24 +169,34 @@ def test_chat_prefills_only_the_new_turn(model, fresh):
     cold = fresh.chat(system="Be brief.")
     cold._messages = list(chat.messages[:-2])
     cold._pictures = chat._pictures[:1]
-    assert cold.ask("Compare with this one.", [picture(2)], request=request).text == third.text
+    assert cold.ask("Compare with this one.", [picture(2)], **request).text == third.text
+
+
+def test_a_chat_goes_on_after_an_answer_that_spells_the_image_token(model):
+    """A page's source with <image> in it, read aloud: the next turn must neither fail nor take it for a picture."""
+    chat = model.chat()
+    first = chat.ask("What is this?", [picture(1)], max_new_tokens=3)
+    chat._messages[-1] = {"role": "assistant", "content": [{"type": "text", "text": "<rss><image></image></rss>"}]}
+    second = chat.ask("And <image>?", max_new_tokens=3)
+    assert second.usage.image_tokens == first.usage.image_tokens
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens
 
 
 def test_broken_off_turn_stays_with_its_text(model, fresh):
     chat = model.chat()
-    stream = chat.stream("Tell a story.", request=Request(max_new_tokens=50))
+    stream = chat.stream("Tell a story.", max_new_tokens=50)
     text = "".join(piece.text for piece in itertools.islice(stream, 6))
     stream.close()
     assert chat.messages[-1]["content"][0]["text"] == text
-    follow = chat.ask("Go on.", request=Request(max_new_tokens=10))
+    follow = chat.ask("Go on.", max_new_tokens=10)
     cold = fresh.chat()
     cold._messages = list(chat.messages[:-2])
-    assert cold.ask("Go on.", request=Request(max_new_tokens=10)).text == follow.text
+    assert cold.ask("Go on.", max_new_tokens=10).text == follow.text
 
 
 def test_failed_turn_is_forgotten(model):
     chat = model.chat()
-    chat.ask("Hello", request=Request(max_new_tokens=3))
+    chat.ask("Hello", max_new_tokens=3)
     before = chat.messages
     with pytest.raises(ImageError):
         chat.ask("And this?", ["/nowhere.png"])
@@ -217,11 +227,10 @@ def test_interruption_leaves_the_model_usable(model, fresh, monkeypatch, where):
 def test_two_answers_at_once_are_refused(model):
     first = model.stream(QUESTION, max_new_tokens=20, ignore_eos=True)
     next(first)
-    second = model.stream("Another one", max_new_tokens=5, ignore_eos=True)
-    next(second)
     with pytest.raises(EngineError, match="another answer"):
-        list(first)
-    assert len(list(second)) == 4
+        model.stream("Another one", max_new_tokens=5, ignore_eos=True)
+    assert len(list(first)) == 19
+    assert len(list(model.stream("Another one", max_new_tokens=5, ignore_eos=True))) == 5
 
 
 def test_sampling_is_repeatable(model):
@@ -263,7 +272,7 @@ def test_logits_processors_see_every_step(model):
         masked[7] = 0
         return masked
 
-    answer = model.chat().ask("Hi", request=Request(max_new_tokens=4, processors=(only_seven,), ignore_eos=True))
+    answer = model.chat().ask("Hi", max_new_tokens=4, processors=(only_seven,), ignore_eos=True)
     assert lengths == [0, 1, 2, 3]
     assert answer.usage.completion_tokens == 4
 
@@ -320,13 +329,13 @@ def test_answer_as_a_dictionary_has_the_named_keys(model):
     document = model.generate(QUESTION, [picture(0)], max_new_tokens=2).to_dict()
     assert list(document) == [
         "text", "finish_reason", "usage", "images", "timings", "peak_rss_bytes",
-        "peak_anonymous_bytes", "model", "engine",
+        "peak_anonymous_bytes", "model", "engine", "devices",
     ]  # fmt: skip
     assert list(document["usage"]) == ["prompt_tokens", "image_tokens", "completion_tokens"]
     assert list(document["images"][0]) == [
-        "width", "height", "tiles", "tokens", "reduced", "source", "reduced_by",
+        "width", "height", "tiles", "tokens", "reduced", "source", "reduced_by", "tiles_reused",
     ]  # fmt: skip
     assert list(document["timings"]) == [
         "load_s", "preprocess_s", "vision_s", "prefill_s", "ttft_s", "decode_s", "prefill_tps", "decode_tps",
-        "grammar_s", "probe_s",
+        "grammar_s", "probe_s", "picture_s",
     ]  # fmt: skip

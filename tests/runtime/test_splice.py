@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.errors import PromptError
-from edge_mllm.prompt import PromptIds, Slot
-from edge_mllm.splice import splice
+from edge_mllm.prompt.build import PromptIds, Slot
 
 I = 99  # noqa: E741 - the image token, short because the sequences below are read by eye
 N = 3

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edge_mllm.errors import SettingError
-from edge_mllm.stream_text import StopStrings, TextStream
+from edge_mllm.prompt.stream_text import StopStrings, TextStream
 
 TEXTS = [
     "plain words",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm import threads
+from edge_mllm.machine import threads
 
 
 def machine(root: Path, cpus: dict[int, dict[str, str]], files: dict[str, str] | None = None) -> Path:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from image_settings import SETTINGS, Settings
 from reference_geometry import geometry
 
+from edge_mllm.bundle.tilers import LongestEdgeGrid
 from edge_mllm.errors import ImageError, SettingError
-from edge_mllm.tile_plan import MAX_SIDE, fit_tiler, plan_tiles
-from edge_mllm.tilers import LongestEdgeGrid
+from edge_mllm.picture.tile_plan import MAX_SIDE, fit_tiler, plan_tiles
 
 SIDE = st.integers(1, 20_000)
 TILER = SETTINGS[0].image.tiler

@@ -10,11 +10,11 @@ from image_settings import SETTINGS, Settings, picture, reference_tiles, sizes
 from parity_pixels import Pair
 from PIL import Image
 
-from edge_mllm.bundle import ImageSpec
+from edge_mllm.bundle.spec import ImageSpec
+from edge_mllm.bundle.tilers import LongestEdgeGrid
 from edge_mllm.errors import ImageError
-from edge_mllm.tile_plan import Pad, Resize, TilePlan, fit_tiler
-from edge_mllm.tilers import LongestEdgeGrid
-from edge_mllm.tiling import cut_tiles, normalisation_table, tile_pixels
+from edge_mllm.picture.tile_plan import Pad, Resize, TilePlan, fit_tiler, plan_tiles
+from edge_mllm.picture.tiling import cut_tiles, normalisation_table, tile_pixels
 
 SEEDED = sizes(24, seed=20, longest=1600)
 EDGES = [(1, 1), (20, 1), (1, 20), (2000, 100), (100, 2000), (4000, 3000)]
@@ -46,7 +46,7 @@ def test_a_single_tile_equals_the_reference_without_splitting(settings: Settings
     rgb = picture(*size)
     expected, grid = reference_tiles(settings.reference(do_image_splitting=False), rgb)
     tiler = fit_tiler(settings.image.tiler, *size, max_tiles=1)
-    ours = cut_tiles(rgb, settings.image, settings.vision, tiler=tiler)
+    ours = cut_tiles(rgb, settings.image, settings.vision, plan_tiles(rgb.shape[1], rgb.shape[0], tiler))
     assert grid == (0, 0)
     assert (ours.grid, ours.has_global, ours.tiles) == ((1, 1), False, 1)
     assert np.array_equal(ours.pixels, expected)
@@ -56,7 +56,7 @@ def test_a_coarser_tiling_equals_the_reference_with_a_smaller_longest_edge() -> 
     settings, rgb = SETTINGS[0], picture(900, 700)
     tiler = fit_tiler(settings.image.tiler, 900, 700, max_tiles=8)
     expected, grid = reference_tiles(settings.reference(size={"longest_edge": tiler.longest_edge}), rgb)
-    ours = cut_tiles(rgb, settings.image, settings.vision, tiler=tiler)
+    ours = cut_tiles(rgb, settings.image, settings.vision, plan_tiles(rgb.shape[1], rgb.shape[0], tiler))
     assert tiler.longest_edge == 1024
     assert ours.grid == grid == (2, 2)
     assert np.array_equal(ours.pixels, expected)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.decoders.token_rows import TokenRows
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.decoders.llama.token_rows import TokenRows
 from edge_mllm.errors import EngineError
 
 gguf = pytest.importorskip("gguf")

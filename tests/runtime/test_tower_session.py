@@ -12,12 +12,13 @@ from bundle_specs import N_EMBD, TINY, write_tower
 from typer.testing import CliRunner
 
 import edge_mllm
-from edge_mllm.cli._options import VisionEngineName
 from edge_mllm.cli.main import app
+from edge_mllm.cli.terminal.options import VisionEngineName
 from edge_mllm.errors import BundleError, ExtraMissingError, PartMismatchError, SettingError
-from edge_mllm.tower_session import TowerEngine, open_tower
-from edge_mllm.vision import VisionTower
-from edge_mllm.vision_cache import tower_digest
+from edge_mllm.tower.cache import tower_digest
+from edge_mllm.tower.engines import TowerEngine, open_tower
+from edge_mllm.tower.placement import Placement
+from edge_mllm.tower.tower import VisionTower
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -32,7 +33,9 @@ def _pixels() -> np.ndarray:
 
 
 def _encode(path: Path, engine: TowerEngine) -> np.ndarray:
-    return VisionTower(path, TINY.vision, N_EMBD, threads=1, engine=engine).encode(_pixels()).embeddings
+    return (
+        VisionTower(path, TINY.vision, N_EMBD, threads=1, place=Placement(engine=engine)).encode(_pixels()).embeddings
+    )
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_unknown_engines_are_named(tower_file: Path) -> None:
 def test_layouts_without_a_choice_refuse_one(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF")
-    with pytest.raises(SettingError, match="is for bundles"):
+    with pytest.raises(SettingError, match="are for bundles"):
         edge_mllm.load(path, vision_engine="openvino")
 
 
@@ -84,11 +87,11 @@ def test_openvino_gives_the_same_embeddings(tower_file: Path) -> None:
 @needs_openvino
 def test_openvino_checks_the_tower(tower_file: Path, tmp_path: Path) -> None:
     with pytest.raises(PartMismatchError, match="do not belong together"):
-        VisionTower(tower_file, TINY.vision, N_EMBD + 1, engine="openvino").load()
+        VisionTower(tower_file, TINY.vision, N_EMBD + 1, place=Placement(engine="openvino")).load()
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(tower_file.read_bytes()[:100])
     with pytest.raises(BundleError, match="OpenVINO cannot load"):
-        VisionTower(broken, TINY.vision, N_EMBD, engine="openvino").load()
+        VisionTower(broken, TINY.vision, N_EMBD, place=Placement(engine="openvino")).load()
 
 
 @needs_openvino
@@ -98,7 +101,7 @@ def test_openvino_reads_the_starter(caplog: pytest.LogCaptureFixture) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
         ours, theirs = plain.encode(picture), other.encode(picture)
         assert plain.spec is not None
-        assert len({tower_digest(plain.spec, engine) for engine in get_args(TowerEngine)}) == 3
+        assert len({tower_digest(plain.spec, Placement(engine=engine)) for engine in get_args(TowerEngine)}) == 3
     cosines = (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
     assert cosines.min() > 0.99
     assert "export with --vision int8_static or fp16" in caplog.text

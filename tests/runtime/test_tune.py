@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bundle_files import open_bundle
+from edge_mllm.answer.rates import kept_rates
+from edge_mllm.costs.kept import Tuned, applicable, bundle_hash, find, keep
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError, SettingError
-from edge_mllm.rates import kept_rates
-from edge_mllm.tower_session import TowerEngine, usable_engines
-from edge_mllm.tune.kept import Tuned, applicable, bundle_hash, find, keep
-from edge_mllm.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
-from edge_mllm.tune.stages import usable_variants
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
+from edge_mllm.measure.tune.stages import usable_variants
+from edge_mllm.session.files import open_bundle
+from edge_mllm.tower.engines import TowerEngine, usable_engines
 
 WORK = Workload(tiles=10, prompt_tokens=1000, answer_tokens=100)
 ONNX, GGUF = Variant("onnx"), Variant("gguf")

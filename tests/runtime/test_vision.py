@@ -10,8 +10,8 @@ from bundle_specs import N_EMBD, TINY, write_tower
 from image_settings import Settings, picture
 
 from edge_mllm.errors import BundleError, EngineError, PartMismatchError, SettingError
-from edge_mllm.tiling import cut_tiles
-from edge_mllm.vision import VisionTower
+from edge_mllm.picture.tiling import cut_tiles
+from edge_mllm.tower.tower import VisionTower
 
 
 @pytest.fixture(scope="module")

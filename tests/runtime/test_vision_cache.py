@@ -13,11 +13,11 @@ import pytest
 from bundle_specs import make_spec
 
 import edge_mllm
-from edge_mllm.embedding_store import EmbeddingStore
 from edge_mllm.errors import SettingError
-from edge_mllm.memory import peak_rss_bytes
-from edge_mllm.tile_plan import fit_tiler
-from edge_mllm.vision_cache import VisionCache, picture_digest, tower_digest
+from edge_mllm.machine.memory import peak_rss_bytes
+from edge_mllm.picture.tile_plan import fit_tiler
+from edge_mllm.tower.cache import VisionCache, picture_digest, tower_digest
+from edge_mllm.tower.store import EmbeddingStore
 
 QUESTION = "What is the total?"
 
@@ -235,7 +235,7 @@ def test_digest_tells_pictures_and_processing_apart(tiny_smolvlm):
 
 
 def test_digest_tells_towers_apart(tiny_bundle):
-    from edge_mllm.bundle_files import open_bundle
+    from edge_mllm.session.files import open_bundle
 
     spec = open_bundle(tiny_bundle, check_hashes=False).spec
     part = spec.parts["vision"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_mllm.decoders.chunks import block_numbers, chunks
 from edge_mllm.decoders.protocol import Tokens, Visual
+from edge_mllm.decoders.segments import block_numbers, chunks
 
 
 def text(count: int) -> Tokens:
