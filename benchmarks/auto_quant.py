@@ -32,15 +32,15 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.quantisation import RESAMPLES, divergence  # noqa: E402
 from benchmarks.quantisation_material import Material  # noqa: E402
-from edge_mllm.bench.fingerprint import fingerprint  # noqa: E402
+from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm_export import ExportOptions, export_bundle  # noqa: E402
+from edge_mllm_export.auto.choice import Measured, choose  # noqa: E402
+from edge_mllm_export.auto.gguf import BASE, MIXED  # noqa: E402
+from edge_mllm_export.auto.report import JSON_FILE, PLOT_FILE, TABLE_FILE  # noqa: E402
+from edge_mllm_export.auto.sweep import FIXED  # noqa: E402
 from edge_mllm_export.options import Format  # noqa: E402
-from edge_mllm_export.sweep import FIXED  # noqa: E402
-from edge_mllm_export.sweep_choice import Measured, choose  # noqa: E402
-from edge_mllm_export.sweep_gguf import BASE, MIXED  # noqa: E402
-from edge_mllm_export.sweep_report import JSON_FILE, PLOT_FILE, TABLE_FILE  # noqa: E402
-from edge_mllm_quant.override import apply_overrides, parse_override  # noqa: E402
-from edge_mllm_quant.recipe import Component, Recipe, find_recipe  # noqa: E402
+from edge_mllm_quant.recipes.override import apply_overrides, parse_override  # noqa: E402
+from edge_mllm_quant.recipes.recipe import Component, Recipe, find_recipe  # noqa: E402
 
 LOGGER = logging.getLogger("auto_quant")
 LIMIT_S = 600

@@ -18,11 +18,11 @@ from typing import Any
 
 from shape_bundles import ROOT, bundle_of
 
-from edge_mllm.bench import result as results
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bench.measure import Plan, run_grid
-from edge_mllm.session import starter_bundle
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.bench import result as results
+from edge_mllm.measure.bench.cases import Grid
+from edge_mllm.measure.bench.measure import Plan, run_grid
+from edge_mllm.session.files import starter_bundle
 
 SCHEMA = Path(results.__file__).with_name("schema.json")
 STAGES_WITHIN, DECODE_WITHIN = 0.03, 0.05

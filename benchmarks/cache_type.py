@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from rounds import circumstances, in_turns
 
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.decoders.llama import LlamaDecoder
+from edge_mllm.decoders.llama.decoder import LlamaDecoder
 from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.session.files import open_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bench.fingerprint import fingerprint
+from edge_mllm.machine.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES, LIMIT_S = 10 * 2**30, 15 * 60
@@ -63,9 +63,9 @@ def _write(out: Path, models: dict[str, Any]) -> None:
 
 
 def _shape(name: str, scratch: Path) -> Path:
-    from edge_mllm_export.shapes import SHAPES, write_shape
+    from edge_mllm_export.shapes import load_shape, write_shape
 
-    write_shape(SHAPES[name](), scratch / name)
+    write_shape(load_shape(name), scratch / name)
     return scratch / name
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from rounds import circumstances, in_turns
 
 import edge_mllm
-from edge_mllm.bundle import DecoderSpec
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.decoders.llama_library import library, load_model
+from edge_mllm.bundle.spec import DecoderSpec
+from edge_mllm.machine.llama import library, load_model
+from edge_mllm.session.files import open_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "Tell me what is written on the sign next to the door and how many people are there in front of it. " * 4

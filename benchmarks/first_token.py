@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from edge_mllm import GenerateOptions
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks" / "peers")]
 
@@ -46,7 +48,6 @@ def draw_pictures(directory: Path, size: tuple[int, int], seed: int) -> None:
 def ask_first(given: argparse.Namespace) -> Times:
     """The process that sees everything for the first time."""
     import edge_mllm
-    from edge_mllm.request import Request
 
     found: Times = {}
     work = given.work
@@ -58,8 +59,8 @@ def ask_first(given: argparse.Namespace) -> Times:
         model.prepare(work / "prepared.jpg").wait()
         found["prepared picture"] = stages(model.generate(FIRST, images=[work / "prepared.jpg"], **options))
         chat = model.chat()
-        request = Request(max_new_tokens=NEW_TOKENS, ignore_eos=True)
-        found["chat, new picture"] = stages(chat.ask(FIRST, images=[work / "chat.jpg"], request=request))
+        request = GenerateOptions(max_new_tokens=NEW_TOKENS, ignore_eos=True)
+        found["chat, new picture"] = stages(chat.ask(FIRST, images=[work / "chat.jpg"], **request))
         chat.save(work / "chat.edgechat")
     return found
 
@@ -67,7 +68,6 @@ def ask_first(given: argparse.Namespace) -> Times:
 def ask_later(given: argparse.Namespace) -> Times:
     """A new process with what the first one left on disk."""
     import edge_mllm
-    from edge_mllm.request import Request
 
     found: Times = {}
     work = given.work
@@ -78,7 +78,7 @@ def ask_later(given: argparse.Namespace) -> Times:
         start = time.perf_counter()
         chat = model.load_chat(work / "chat.edgechat")
         restored = time.perf_counter() - start
-        answer = chat.ask(SECOND, request=Request(max_new_tokens=NEW_TOKENS, ignore_eos=True))
+        answer = chat.ask(SECOND, max_new_tokens=NEW_TOKENS, ignore_eos=True)
         found["new process, restored chat"] = stages(answer, before=restored)
     return found
 
@@ -212,8 +212,8 @@ def main() -> None:
         ask = ask_first if given.role == "first" else ask_later
         print(json.dumps(ask(given)))
         return
-    from edge_mllm.bench.cases import parse_size
-    from edge_mllm.bench.fingerprint import fingerprint
+    from edge_mllm.machine.fingerprint import fingerprint
+    from edge_mllm.measure.bench.cases import parse_size
 
     rounds = measure(given, parse_size(given.size))
     result = {

@@ -21,14 +21,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bench.measure import describe_model
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.bench.measure import describe_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEEDS = ("prefill_tps", "decode_tps")
 _LOOK = """
 import dataclasses, json
-from edge_mllm.machine_facts import gather_facts
+from edge_mllm.measure.machine_facts import gather_facts
 facts = gather_facts()
 build = dataclasses.asdict(facts.llama)
 print(json.dumps(build | {"features": sorted(build["features"])}))

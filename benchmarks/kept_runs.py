@@ -12,9 +12,9 @@ from pathlib import Path
 
 from shape_bundles import BUILD, ROOT
 
-from edge_mllm.bench.fingerprint import fingerprint, package_versions
-from edge_mllm.bench.measure import Plan, describe_model, run_grid
-from edge_mllm.bench.result import Case, Run, read_result, result_to_dict
+from edge_mllm.machine.fingerprint import fingerprint, package_versions
+from edge_mllm.measure.bench.measure import Plan, describe_model, run_grid
+from edge_mllm.measure.bench.result import Case, Run, read_result, result_to_dict
 
 
 def kept_run(case: Case, plan: Plan, deadline: float) -> Run:

@@ -2,9 +2,9 @@
 
     python benchmarks/large_pages.py --bundle build/plan/smolvlm-500m.edge
 
-Every engine has one process with its memory collapsed into large pages (:mod:`edge_mllm.large_pages`) and one without;
-both hold the same prompt and answer in turns, so that a machine that slows down slows both. Medians, what moved and how
-long it took go to benchmarks/results/large_pages.json.
+Every engine has one process with its memory collapsed into large pages (:mod:`edge_mllm.machine.large_pages`) and
+one without; both hold the same prompt and answer in turns, so that a machine that slows down slows both. Medians,
+what moved and how long it took go to benchmarks/results/large_pages.json.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bench.measure import describe_model
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.bench.measure import describe_model
 
 ROOT = Path(__file__).resolve().parents[1]
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 _WORKER = """
 import json, sys, edge_mllm
-from edge_mllm.large_pages import collapse_resident
-from edge_mllm.bench.memory import resident
+from edge_mllm.machine.large_pages import collapse_resident
+from edge_mllm.measure.bench.memory import resident
 bundle, engine, threads, words, tokens, large = json.loads(sys.argv[1])
 model = edge_mllm.load(bundle, engine=engine, threads=threads)
 before = resident()

@@ -1,4 +1,4 @@
-"""Write the two one-node graphs that ``edge_mllm.bench.peaks`` times.
+"""Write the two one-node graphs that ``edge_mllm.machine.peaks`` times.
 
 The right-hand matrix comes from ConstantOfShape, which ONNX Runtime folds when it opens the graph: so the files stay
 below a kilobyte and the matrix is packed in advance, as weights are.
@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 SIZE = 1024
-TARGET = Path(__file__).resolve().parent.parent / "edge_mllm" / "bench" / "kernels"
+TARGET = Path(__file__).resolve().parent.parent / "edge_mllm" / "machine" / "kernels"
 
 
 def make_kernel(operator: str, left: int, right: int, out: int) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Write ``edge_mllm/bench/schema.json`` (JSON Schema draft 2020-12) from the dataclasses of a result file.
+"""Write ``edge_mllm/measure/bench/schema.json`` (JSON Schema draft 2020-12) from the dataclasses of a result file.
 
     python benchmarks/make_schema.py [FILE]
 
@@ -18,10 +18,10 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bench.result import SCHEMA, Result, Run, Shares
-from edge_mllm.bench.stats import Summary
+from edge_mllm.measure.bench.result import SCHEMA, Result, Run, Shares
+from edge_mllm.measure.bench.stats import Summary
 
-TARGET = Path(__file__).resolve().parent.parent / "edge_mllm" / "bench" / "schema.json"
+TARGET = Path(__file__).resolve().parent.parent / "edge_mllm" / "measure" / "bench" / "schema.json"
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 

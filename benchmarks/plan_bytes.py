@@ -6,9 +6,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bundle import Engine
-from edge_mllm.bundle_files import OpenBundle
-from edge_mllm.gguf_header import read_tensors
+from edge_mllm.bundle.files import OpenBundle
+from edge_mllm.bundle.gguf_header import read_tensors
+from edge_mllm.bundle.spec import Engine
 
 
 def stored_bytes(bundle: OpenBundle, engine: Engine, *, prompt_weights: bool) -> dict[str, int]:

@@ -25,17 +25,18 @@ from typing import Any
 
 from kept_runs import kept_run
 from plan_bytes import stored_bytes
+from roofline_fit import Observation, fit_all
 from shape_bundles import ROOT, bundle_of, source_of
 
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.fingerprint import Machine, fingerprint
-from edge_mllm.bench.measure import Plan
-from edge_mllm.bench.result import Run
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.plan.costs import Ask, Cost, costs, stage_works
-from edge_mllm.plan.devices import keep_profile
-from edge_mllm.plan.facts import ModelFacts
-from edge_mllm.plan.roofline import DeviceProfile, Observation, fit_all, save_profile
+from edge_mllm.costs.devices import keep_profile
+from edge_mllm.costs.estimate import Ask, Cost, costs, stage_works
+from edge_mllm.costs.facts import ModelFacts
+from edge_mllm.costs.roofline import DeviceProfile, save_profile
+from edge_mllm.machine.fingerprint import Machine, fingerprint
+from edge_mllm.measure.bench.cases import Grid
+from edge_mllm.measure.bench.measure import Plan
+from edge_mllm.measure.bench.result import Run
+from edge_mllm.session.files import open_bundle
 
 SIZES = ((1024, 768), (512, 512))
 """Two sizes, so that what is paid per picture can be told from what is paid per pixel."""
@@ -97,7 +98,7 @@ def main() -> None:
     profile = fit(fitted, machine, given.threads)
     keep_profile(profile)
     if given.device:
-        save_profile(profile, ROOT / "edge_mllm" / "plan" / "devices" / f"{given.device}.json")
+        save_profile(profile, ROOT / "edge_mllm" / "costs" / "devices" / f"{given.device}.json")
     tested = [each for name in given.test.split(",") for each in measure(name, given, deadline)]
     rows = [compare(each, profile) for each in tested]
     result = {
@@ -139,7 +140,7 @@ def measure(wanted: str, given: argparse.Namespace, deadline: float) -> Iterator
 
     Engine onnx without and with prompt weights.
     """
-    from edge_mllm_export.source_facts import facts_of_source
+    from edge_mllm_export.source.facts import facts_of_source
 
     name, _, engine = wanted.partition(":")
     engines = (engine,) if engine else tuple(given.engines.split(","))

@@ -4,8 +4,8 @@
 
 The prompt has the form of a picture of 13 tiles (64 visual tokens each, marker tokens between them) and a question;
 its embeddings are noise. Chunk sizes are tried in turns; for llama.cpp also one batch for every run of tokens or
-embeddings (``apart``: what it takes without rows for the text, see ``edge_mllm/decoders/token_rows.py``) and as many
-tokens of text alone. Medians go to benchmarks/results/prefill.json.
+embeddings (``apart``: what it takes without rows for the text, see ``edge_mllm/decoders/llama/token_rows.py``) and
+as many tokens of text alone. Medians go to benchmarks/results/prefill.json.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from rounds import circumstances, in_turns
 
-from edge_mllm.bundle_files import OpenBundle, open_bundle
+from edge_mllm.bundle.files import OpenBundle
 from edge_mllm.decoders.protocol import Decoder, Segment, Tokens, Visual
 from edge_mllm.decoders.select import open_decoder
 from edge_mllm.decoders.settings import DecoderSettings
+from edge_mllm.session.files import open_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 TILES, VISUAL, MARKERS, BEFORE, QUESTION = 13, 64, 4, 8, 25

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 import edge_mllm
-from edge_mllm.bench.fingerprint import fingerprint, model_files
-from edge_mllm.decoders.protocol import FloatArray
-from edge_mllm.request import Request
+from edge_mllm import GenerateOptions
+from edge_mllm.arrays import FloatArray
+from edge_mllm.machine.fingerprint import fingerprint, model_files
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ("total", "date", "price", "sign", "door", "street", "number", "train", "hour", "paper", "river", "bread")
@@ -40,7 +40,7 @@ class Held:
         self.ids = ids
 
     def __call__(self, logits: FloatArray, generated: Sequence[int]) -> FloatArray:
-        """See :class:`edge_mllm.sampling.LogitsProcessor`."""
+        """See :class:`edge_mllm.answer.decoding.sampling.LogitsProcessor`."""
         masked = np.full_like(logits, -np.inf)
         masked[self.ids[len(generated)]] = 0.0
         return masked
@@ -59,8 +59,8 @@ def cases(words: int) -> dict[str, tuple[str, str]]:
 def ask(model: edge_mllm.Model, prompt: str, answer: str, lookup: int) -> dict[str, Any]:
     """One answer held to a text."""
     ids = model.reader.tokenizer.encode(" " + answer).ids  # type: ignore[attr-defined]
-    request = Request(max_new_tokens=len(ids), ignore_eos=True, processors=(Held(ids),), prompt_lookup=lookup)
-    found = model.chat().ask(prompt, request=request)
+    request = GenerateOptions(max_new_tokens=len(ids), ignore_eos=True, processors=(Held(ids),), prompt_lookup=lookup)
+    found = model.chat().ask(prompt, **request)
     return {"tps": found.timings.decode_tps, "usage": found.usage}
 
 

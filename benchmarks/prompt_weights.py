@@ -29,13 +29,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from edge_mllm.bench.fingerprint import fingerprint, model_files  # noqa: E402
-from edge_mllm.bundle_files import open_bundle  # noqa: E402
-from edge_mllm.decoders import ort_prompt  # noqa: E402
+from edge_mllm.decoders.ort import prompt as ort_prompt  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder, Tokens  # noqa: E402
 from edge_mllm.decoders.select import open_decoder  # noqa: E402
 from edge_mllm.decoders.settings import DecoderSettings, PromptWeights  # noqa: E402
-from edge_mllm.memory import AnonymousPeak, peak_rss_bytes  # noqa: E402
+from edge_mllm.machine.fingerprint import fingerprint, model_files  # noqa: E402
+from edge_mllm.machine.memory import AnonymousPeak, peak_rss_bytes  # noqa: E402
+from edge_mllm.session.files import open_bundle  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "results" / "prompt_weights.json"
 LENGTHS = (128, 512, 892)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edge_mllm_export.published_layout import document, place
+from edge_mllm_export.families.runtime_layouts import document, place
 
 
 def main() -> int:

@@ -33,10 +33,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.quantisation_material import GGUF_RECIPES, Material, Tower  # noqa: E402
-from edge_mllm.bench.fingerprint import fingerprint  # noqa: E402
+from edge_mllm.answer.decoding.cells import CellCache  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder  # noqa: E402
-from edge_mllm_export.agreement import kl_divergence  # noqa: E402
-from edge_mllm_export.candidate import teacher_forced  # noqa: E402
+from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
+from edge_mllm_export.verify.agreement import kl_divergence  # noqa: E402
+from edge_mllm_export.verify.candidate import along  # noqa: E402
 
 RESAMPLES = 2000
 LOGGER = logging.getLogger("quantisation")
@@ -70,7 +71,7 @@ def divergence(decoder: Decoder, material: Material, tower: Tower | None = None)
     loss, same, positions = [], 0, 0
     for number, (prepared, answer) in enumerate(zip(material.prepared, material.answers, strict=True)):
         visual = answer.visual if tower is None else tower.page(number)
-        logits = teacher_forced(decoder, prepared, visual, answer.tokens)
+        logits = along(CellCache(decoder), prepared, visual, answer.tokens)
         loss.append(float(kl_divergence(answer.logits, logits).sum()))
         same += int((logits.argmax(-1) == answer.logits.argmax(-1)).sum())
         positions += len(answer.tokens)

@@ -12,30 +12,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.decoders.llama import LlamaDecoder
-from edge_mllm.decoders.ort import OrtDecoder
+from edge_mllm.answer.decoding.cells import CellCache
+from edge_mllm.decoders.llama.decoder import LlamaDecoder
+from edge_mllm.decoders.ort.decoder import OrtDecoder
 from edge_mllm.decoders.protocol import Decoder
 from edge_mllm.decoders.settings import DecoderSettings, KVType
-from edge_mllm.vision import VisionTower
+from edge_mllm.tower.tower import VisionTower
 from edge_mllm_export import ExportOptions, export_bundle
-from edge_mllm_export.agreement import compare_embeddings
-from edge_mllm_export.calibration import gather_moments, read_calibration
-from edge_mllm_export.candidate import Candidate, Prepared, prefilled
-from edge_mllm_export.decoder_gguf import write_decoder_gguf
-from edge_mllm_export.decoder_onnx import DATA, EMBEDDINGS, GRAPH, write_decoder_onnx
-from edge_mllm_export.families import find_family
-from edge_mllm_export.gguf_quantise import QuantiseOptions, options_of
-from edge_mllm_export.onnx_cache import CachePeaks
-from edge_mllm_export.probes import Probe
-from edge_mllm_export.prompt_onnx import GRAPH as PROMPT
-from edge_mllm_export.prompt_onnx import write_prompt_onnx
-from edge_mllm_export.reference import Answer, Reference
-from edge_mllm_export.source import resolve_source
-from edge_mllm_export.task import resolve_task
-from edge_mllm_export.text_model import write_text_checkpoint
-from edge_mllm_export.vision_onnx import tower_samples, write_vision_onnx
-from edge_mllm_quant.activations import Moments
-from edge_mllm_quant.recipe import Recipe, find_recipe
+from edge_mllm_export.calibrate.cache_peaks import CachePeaks
+from edge_mllm_export.calibrate.calibration import gather_moments, read_calibration
+from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.reference.probes import Probe
+from edge_mllm_export.reference.reference import Answer, Reference
+from edge_mllm_export.source.source import resolve_source
+from edge_mllm_export.verify.agreement import compare_embeddings
+from edge_mllm_export.verify.candidate import Candidate, Prepared, prefilled
+from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
+from edge_mllm_export.write.gguf.quantise import QuantiseOptions, options_of
+from edge_mllm_export.write.onnx.decoder import DATA, EMBEDDINGS, GRAPH, write_decoder_onnx
+from edge_mllm_export.write.onnx.prompt import GRAPH as PROMPT
+from edge_mllm_export.write.onnx.prompt import write_prompt_onnx
+from edge_mllm_export.write.text_model import write_text_checkpoint
+from edge_mllm_export.write.vision.tower import tower_samples, write_vision_onnx
+from edge_mllm_quant.recipes.recipe import Recipe, find_recipe
+from edge_mllm_quant.weights.activations import Moments
 from starter import evaluate, layouts
 
 GGUF_RECIPES = ("q4_0", "q4_k_m", "iq4_nl")
@@ -101,13 +102,11 @@ class Material:
 
     @cached_property
     def prepared(self) -> list[Prepared]:
-        """The same prompts for the runtime, without pixels."""
+        """The same prompts for the runtime."""
         return [self._prepare(probe) for probe in self._probes]
 
     def _prepare(self, probe: Probe) -> Prepared:
-        full = self._candidate.prepare(probe)
-        nothing = np.empty((0, 3, 1, 1), np.float32)
-        return Prepared(full.prompt, tuple(replace(picture, pixels=nothing) for picture in full.pictures))
+        return self._candidate.prepare(probe)
 
     def pixels(self, number: int) -> FloatArray:
         """Tiles of a page, float32 [tiles, 3, height, width]."""
@@ -201,7 +200,7 @@ class Material:
         for number, page in enumerate(self._drawn):
             for question in page.questions:
                 prepared = self._prepare(Probe(question.text, (np.asarray(page.image),)))
-                said = self._say(decoder, prefilled(decoder, prepared, tower.page(number)))
+                said = self._say(decoder, prefilled(CellCache(decoder), prepared, tower.page(number)))
                 right.append(said == question.answer)
         decoder.close()
         return right

@@ -30,11 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import edge_mllm  # noqa: E402
-from edge_mllm.bench.cases import parse_size, sample_picture  # noqa: E402
-from edge_mllm.bench.fingerprint import fingerprint  # noqa: E402
-from edge_mllm.budget import image_budget  # noqa: E402
-from edge_mllm.eval.fingerprint import model_sha256  # noqa: E402
-from edge_mllm.eval.resampling import bootstrap_interval  # noqa: E402
+from edge_mllm.answer.budget import image_budget  # noqa: E402
+from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
+from edge_mllm.measure.bench.cases import parse_size, sample_picture  # noqa: E402
+from edge_mllm.measure.eval.fingerprint import model_sha256  # noqa: E402
+from edge_mllm.measure.eval.resampling import bootstrap_interval  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "results" / "reduction.json"
 METHODS = ("uniform", "random", "pool", "diverse", "diverse-tile", "query", "query-tile")

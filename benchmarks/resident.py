@@ -28,13 +28,13 @@ def measure(bundle: Path, way: str, threads: int, prompt: int) -> dict[str, int]
     """Bytes that loading and one prompt add to this process."""
     import numpy as np
 
-    from edge_mllm.bench.memory import resident
-    from edge_mllm.bundle_files import open_bundle
-    from edge_mllm.decoders.llama import LlamaDecoder
-    from edge_mllm.decoders.llama_library import library
+    from edge_mllm.decoders.llama.decoder import LlamaDecoder
     from edge_mllm.decoders.protocol import Tokens
     from edge_mllm.decoders.settings import DecoderSettings
-    from edge_mllm.memory import peak_rss_bytes
+    from edge_mllm.machine.llama import library
+    from edge_mllm.machine.memory import peak_rss_bytes
+    from edge_mllm.measure.bench.memory import resident
+    from edge_mllm.session.files import open_bundle
 
     opened = open_bundle(bundle, check_hashes=False)
     library()
@@ -85,7 +85,7 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, given.way, given.threads, given.prompt)))
         return
-    from edge_mllm.bench.fingerprint import fingerprint
+    from edge_mllm.machine.fingerprint import fingerprint
 
     runs: dict[str, list[dict[str, int]]] = {way: [] for way in WAYS}
     for _ in range(given.repeat):

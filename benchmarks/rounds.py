@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_mllm.bench.fingerprint import fingerprint, model_files
-from edge_mllm.bundle_files import open_bundle
+from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.session.files import open_bundle
 
 Sample = TypeVar("Sample")
 

@@ -28,8 +28,8 @@ HEADROOM = 300_000_000
 def measure(bundle: Path, engine: str, *, low_memory: bool, threads: int) -> dict[str, Any]:
     """One answer in this process."""
     import edge_mllm
-    from edge_mllm.bench.cases import sample_picture
-    from edge_mllm.bench.memory import reset_peak
+    from edge_mllm.measure.bench.cases import sample_picture
+    from edge_mllm.measure.bench.memory import reset_peak
 
     picture = sample_picture(*PICTURE, 0)
     with edge_mllm.load(bundle, engine=engine, low_memory=low_memory, threads=threads, check_hashes=False) as model:
@@ -67,7 +67,7 @@ def main() -> None:
         engine, _, low = given.way.partition(" ")
         print(json.dumps(measure(given.bundle, engine, low_memory=bool(low), threads=given.threads)))
         return
-    from edge_mllm.bench.fingerprint import fingerprint
+    from edge_mllm.machine.fingerprint import fingerprint
 
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ("onnx", "onnx low", "gguf", "gguf low")}
     for _ in range(given.repeat):

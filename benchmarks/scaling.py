@@ -22,11 +22,12 @@ from typing import Any
 from kept_runs import kept_run
 from shape_bundles import ROOT, bundle_of
 
-from edge_mllm.bench.cases import Grid
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bench.measure import Plan
-from edge_mllm.bench.result import Run
-from edge_mllm.bundle_files import DECODER_PARTS, open_bundle
+from edge_mllm.bundle.files import DECODER_PARTS
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.bench.cases import Grid
+from edge_mllm.measure.bench.measure import Plan
+from edge_mllm.measure.bench.result import Run
+from edge_mllm.session.files import open_bundle
 
 RESULTS = ROOT / "benchmarks" / "results"
 SMALL = "smolvlm-256m"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "plan"
-sys.path.append(str(ROOT / "benchmarks" / "peers"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))  # before a package of the same name as one of its modules
 
 
 def bundle_of(

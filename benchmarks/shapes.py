@@ -21,10 +21,10 @@ from typing import Any
 from limited import Limits, run_limited
 from PIL import Image
 
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.budget import ImageBudget
-from edge_mllm.bundle_files import open_bundle
-from edge_mllm.pictures import prepare_pictures
+from edge_mllm.answer.budget import ImageBudget
+from edge_mllm.answer.pictures.bundle_picture import prepare_pictures
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.session.files import open_bundle
 
 RESULTS = Path(__file__).parent / "results" / "shapes.json"
 SIZES = ((640, 480), (1024, 768), (1080, 2400))
@@ -41,7 +41,7 @@ def main() -> None:
     given = parser.parse_args()
     limits = Limits(given.minutes * 60, int(given.gib * (1 << 30)))
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"shapes": {}}
-    for name in given.names or list(SHAPES):
+    for name in given.names or SHAPES:
         with tempfile.TemporaryDirectory() as scratch:
             known["shapes"][name] = measure_shape(name, Path(scratch), limits)
         RESULTS.write_text(json.dumps(known, indent=2) + "\n")

@@ -34,7 +34,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from edge_mllm.tower_session import TowerEngine, open_tower  # noqa: E402
+from edge_mllm.tower.engines import TowerEngine, open_tower  # noqa: E402
 
 PLAIN = "Attention of opset 23"
 SPIN, BACKOFF = "session.intra_op.allow_spinning", "session.intra_op.spin_backoff_max"
@@ -86,11 +86,11 @@ def build_graphs(source: str, work: Path) -> dict[str, Path]:
     """Write every graph that is not there yet; name -> file. ``float`` is the reference."""
     from tower_graphs import Blocks, pack_projections, rewrite_attention
 
-    from edge_mllm_quant.graph_files import save_graph
-    from edge_mllm_quant.integer_attention import LEAST_TOKENS
-    from edge_mllm_quant.recipe import find_recipe
-    from edge_mllm_quant.tower import quantise_tower
-    from edge_mllm_quant.vision_int8 import quantise_dynamic
+    from edge_mllm_quant.graph.files import save_graph
+    from edge_mllm_quant.recipes.recipe import find_recipe
+    from edge_mllm_quant.tower.int8 import quantise_dynamic
+    from edge_mllm_quant.tower.integer_attention import LEAST_TOKENS
+    from edge_mllm_quant.tower.tower import quantise_tower
 
     work.mkdir(parents=True, exist_ok=True)
     files = {name: work / f"{name.replace(' ', '_')}.onnx" for name in ("float", *{w.graph for w in WAYS.values()})}
@@ -127,11 +127,11 @@ def build_graphs(source: str, work: Path) -> dict[str, Path]:
 
 def trace(source: str) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
     """The tower with each attention operator, and tiles of the calibration pictures (none for random weights)."""
-    from edge_mllm_export.calibration import read_calibration
-    from edge_mllm_export.families import find_family
-    from edge_mllm_export.source import resolve_source
-    from edge_mllm_export.vision_attention import ATTENTIONS
-    from edge_mllm_export.vision_onnx import tower_samples, trace_tower
+    from edge_mllm_export.calibrate.calibration import read_calibration
+    from edge_mllm_export.families.registry import find_family
+    from edge_mllm_export.source.source import resolve_source
+    from edge_mllm_export.write.vision.attention import ATTENTIONS
+    from edge_mllm_export.write.vision.tower import tower_samples, trace_tower
 
     with TemporaryDirectory() as scratch:
         checkpoint = resolve_source(source, Path(scratch))
@@ -162,7 +162,7 @@ def noise(model: Any) -> list[dict[str, Any]]:
 @contextmanager
 def block_heads(heads: int) -> Iterator[None]:
     """Integer attention with blocks of so many heads."""
-    from edge_mllm_quant import integer_attention
+    from edge_mllm_quant.tower import integer_attention
 
     before, integer_attention.BLOCK_HEADS = integer_attention.BLOCK_HEADS, heads
     try:
@@ -259,10 +259,10 @@ def measure(
 
 def agreement(files: dict[str, Path], checkpoint: str, pictures: int) -> dict[str, dict[str, float]]:
     """Graph -> cosine of its embeddings with float32's, over the tiles of calibration pictures."""
-    from edge_mllm.tiling import cut_tiles
-    from edge_mllm_export.calibration import read_calibration
-    from edge_mllm_export.families import find_family
-    from edge_mllm_export.source import resolve_source
+    from edge_mllm.picture.tiling import cut_tiles
+    from edge_mllm_export.calibrate.calibration import read_calibration
+    from edge_mllm_export.families.registry import find_family
+    from edge_mllm_export.source.source import resolve_source
 
     with TemporaryDirectory() as scratch:
         opened = resolve_source(checkpoint, Path(scratch))
@@ -307,8 +307,8 @@ def main() -> None:
     trained = build_graphs(given.trained, given.work / "trained")
     if given.build:
         return
-    from edge_mllm.bench.fingerprint import fingerprint
-    from edge_mllm.bench.peaks import measure_peaks
+    from edge_mllm.machine.fingerprint import fingerprint
+    from edge_mllm.machine.peaks import measure_peaks
 
     threads = 1 if given.cpu_time else given.threads
     ways = {n: w for n, w in WAYS.items() if not given.only or n == PLAIN or any(part in n for part in given.only)}

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 import edge_mllm  # noqa: E402
-from edge_mllm.bench.fingerprint import fingerprint  # noqa: E402
+from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from starter import evaluate  # noqa: E402
 from starter.evaluate_bundles import difference, matches, say  # noqa: E402
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_mllm_quant.replacement import Replacement, attribute
+from edge_mllm_quant.graph.replacement import Replacement, attribute
 
 _MICROSOFT = "com.microsoft"
 

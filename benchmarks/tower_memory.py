@@ -53,8 +53,8 @@ def measure(path: Path, way: dict[str, Any], threads: int, tiles: int) -> dict[s
     import numpy as np
     import onnxruntime as ort
 
-    from edge_mllm.bench.memory import resident
-    from edge_mllm.memory import peak_rss_bytes
+    from edge_mllm.machine.memory import peak_rss_bytes
+    from edge_mllm.measure.bench.memory import resident
 
     options = ort.SessionOptions()
     options.log_severity_level, options.inter_op_num_threads, options.intra_op_num_threads = 3, 1, threads
@@ -122,7 +122,7 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, WAYS[given.way], given.threads, given.tiles)))
         return
-    from edge_mllm.bench.fingerprint import fingerprint
+    from edge_mllm.machine.fingerprint import fingerprint
 
     tower = given.bundle / "vision.onnx"
     runs: dict[str, list[dict[str, float]]] = {

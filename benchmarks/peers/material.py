@@ -10,7 +10,7 @@ from pathlib import Path
 from peer_libmtmd import mmproj_file
 from roster import ENVIRONMENTS
 
-from edge_mllm.bench.cases import sample_picture
+from edge_mllm.measure.bench.cases import sample_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "peers"
@@ -21,11 +21,11 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
     """The checkpoint: the one that was given, or random weights in a published shape."""
     if given is not None:
         return Path(given).resolve()
-    from edge_mllm_export.shapes import SHAPES, write_shape
+    from edge_mllm_export.shapes import load_shape, write_shape
 
     directory = work / "checkpoint"
     if not (directory / "written").exists():
-        write_shape(SHAPES[str(shape)](), directory)
+        write_shape(load_shape(str(shape)), directory)
         (directory / "written").touch()
     return directory
 
@@ -33,9 +33,9 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
 def export_bundle_once(checkpoint: Path, work: Path) -> Path:
     """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes."""
     from edge_mllm_export import ExportOptions, export_bundle
-    from edge_mllm_export.checkpoint import open_checkpoint
-    from edge_mllm_export.families import find_family
-    from edge_mllm_export.vision_mmproj import write_mmproj
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+    from edge_mllm_export.families.registry import find_family
+    from edge_mllm_export.write.vision.mmproj import write_mmproj
 
     bundle, mark, commit = work / "model.edge", work / "model.commit", exporter()
     fresh = bundle.exists() and mark.exists() and mark.read_text() == commit

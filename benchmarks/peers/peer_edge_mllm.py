@@ -8,8 +8,9 @@ from pathlib import Path
 from protocol import Job, Question, Reply, serve
 
 import edge_mllm
-from edge_mllm.bench.fingerprint import package_versions
-from edge_mllm.image import RgbArray, load_rgb
+from edge_mllm.arrays import RgbArray
+from edge_mllm.machine.fingerprint import package_versions
+from edge_mllm.picture.image import load_rgb
 
 _ONNX = ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision")
 _PARTS = {"gguf": ("decoder_gguf", "vision"), "onnx": _ONNX, "onnx-prompt": (*_ONNX, "prompt_onnx", "prompt_onnx_data")}

@@ -19,9 +19,9 @@ import numpy as np
 from prompts import chat_prompt
 from protocol import Job, Question, Reply, serve
 
-from edge_mllm.bench.fingerprint import package_versions
-from edge_mllm.decoders.llama_library import library, load_model
-from edge_mllm.image import load_rgb
+from edge_mllm.machine.fingerprint import package_versions
+from edge_mllm.machine.llama import library, load_model
+from edge_mllm.picture.image import load_rgb
 
 MARKER = "<__media__>"
 _IMAGE = 1

@@ -21,10 +21,10 @@ _OPTIONS = ("int4_accuracy_level=4", "int4_block_size=32", "prune_lm_head=true")
 
 def prepare(job: Job) -> None:
     """Run the builder on the language model."""
-    from edge_mllm_export.builder_source import builder_source
-    from edge_mllm_export.checkpoint import open_checkpoint
-    from edge_mllm_export.families import find_family
-    from edge_mllm_export.text_model import write_text_checkpoint
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+    from edge_mllm_export.families.registry import find_family
+    from edge_mllm_export.write.onnx.builder import builder_source
+    from edge_mllm_export.write.text_model import write_text_checkpoint
 
     checkpoint, out = open_checkpoint(Path(job.checkpoint)), Path(job.out)
     text = write_text_checkpoint(checkpoint, find_family(checkpoint), out / "text")

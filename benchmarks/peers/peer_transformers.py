@@ -40,11 +40,15 @@ class Transformers:
 
 def _processor(checkpoint: str) -> object:
     """The model's own processor, with the image processor that needs no torchvision."""
-    from edge_mllm_export.checkpoint import open_checkpoint
-    from edge_mllm_export.families import find_family
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+    from edge_mllm_export.families.registry import find_family
+    from edge_mllm_export.reference.processor import DirectoryProcessor, load_processor
 
     opened = open_checkpoint(Path(checkpoint))
-    return find_family(opened).reference_processor(opened)
+    loaded = load_processor(opened, find_family(opened))
+    if not isinstance(loaded, DirectoryProcessor):
+        raise TypeError(f"transformers has no processor for {checkpoint}")
+    return loaded.processor
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from protocol import Job, Question, Reply
 from roster import ENTRIES, LEFT_OUT, Entry, choose
 from table import print_table, ratios
 
-from edge_mllm.bench.cases import parse_size
-from edge_mllm.bench.fingerprint import fingerprint
-from edge_mllm.bundle_files import open_bundle
+from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.bench.cases import parse_size
+from edge_mllm.session.files import open_bundle
 
 FIRST, SECOND = "What is written on the sign next to the door?", "How many people are there in front of it?"
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-SHIPPED = Path(__file__).parents[1] / "edge_mllm" / "starter.edge" / "bundle.json"
+SHIPPED = Path(__file__).parents[2] / "edge_mllm" / "starter.edge" / "bundle.json"
 
 
 def interval(measured: dict[str, Any] | None, form: str) -> str:

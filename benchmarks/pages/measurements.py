@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.page_tables import table
+from benchmarks.pages.tables import table
 
 
 def plan_error(results: Path) -> str:
@@ -23,7 +24,17 @@ def plan_error(results: Path) -> str:
         f"{found['machine']['processor']['model']}, {found['created'][:10]}, commit {found['machine']['commit']}, "
         f"medians of {found['repeat']}. Bytes of tower and decoder are {exact}. `int8 prompt`: with prompt weights."
     )
-    return f"## What plan tells and what was measured\n\n{table(head, rows)}\n\n{note}"
+    conclusion = (
+        f"{_off(found, 'ttft_s', 'First tokens')}, {_off(found, 'decode_tps', 'decoding')}: enough to choose by."
+    )
+    return f"## What plan tells and what was measured\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
+
+
+def _off(found: dict[str, Any], key: str, what: str) -> str:
+    errors = [100 * abs(row[key]["error"]) for row in found["errors"]]
+    return f"{what} are told {median(errors):.0f} % off in the middle and {max(errors):.0f} % at worst".replace(
+        "decoding are", "decoding is"
+    )
 
 
 def _plan_row(row: dict[str, Any]) -> list[str]:
@@ -51,7 +62,22 @@ def scaling(results: Path) -> str:
         f"Engine {found['engine']}, {found['threads']} threads of {processor}, {found['created'][:10]}, commit "
         f"{found['machine']['commit']}. Random weights; mostly one answer a point (`benchmarks/scaling.py`)."
     )
-    return f"## How it grows\n\n![seconds and memory](benchmarks/results/scaling.svg)\n\n{table(head, rows)}\n\n{note}"
+    picture = "![seconds and memory](benchmarks/results/scaling.svg)"
+    return f"## How it grows\n\n{_growth(found)}\n\n{picture}\n\n{table(head, rows)}\n\n{note}"
+
+
+def _growth(found: dict[str, Any]) -> str:
+    """How much more the last point of the first grid takes than its first one."""
+    points = next(iter(found["grids"].values()))["points"]
+    first, last = points[0], points[-1]
+    times = {key: last[key] / first[key] for key in ("x", "vision", "prefill")}
+    return (
+        f"With {times['x']:.0f} times the visual tokens the tower takes {times['vision']:.0f} "
+        "times as long, because its "
+        f"attention grows with the square, and prefill {times['prefill']:.0f} times: smaller "
+        "pictures are the first thing "
+        "to try."
+    )
 
 
 def _point(point: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page_tables import earlier_starter, interval, table
+from benchmarks.pages.tables import earlier_starter, interval, table
 
 
 def reduction(results: Path) -> str:
@@ -39,7 +39,19 @@ def reduced_answers(found: dict[str, Any]) -> str:
         f"text encoder. {found['date'][:10]}, commit {found['machine']['commit']}."
         f"{earlier_starter(bundle=found['bundle_sha256'])}"
     )
-    return f"{table([*head, *(f'{skill} (%)' for skill in skills)], rows)}\n\n{note}"
+    quarter = {
+        name: entry["accuracy"]["overall"]["right"]
+        for name, entry in found["settings"].items()
+        if name.endswith(":1/4")
+    }
+    best = max(quarter, key=quarter.__getitem__)
+    blank = found["settings"]["blank"]
+    conclusion = (
+        f"For reading, leave out only blank tiles ({100 * (1 - blank['share']):.0f} % of the tokens, "
+        f"{100 * blank['accuracy']['overall']['right']:.1f} % right); where a quarter of the tokens must do, `{best}` "
+        f"keeps most ({100 * quarter[best]:.1f} %)."
+    )
+    return f"{conclusion}\n\n{table([*head, *(f'{skill} (%)' for skill in skills)], rows)}\n\n{note}"
 
 
 def reduced_prefill(found: dict[str, Any]) -> str:
@@ -61,4 +73,14 @@ def reduced_prefill(found: dict[str, Any]) -> str:
         f"{found['rounds']} interleaved rounds on {found['machine']['processor']['model']}, {found['date'][:10]}, "
         f"commit {found['machine']['commit']}. The share counts choosing and prefill together."
     )
-    return f"{table(head, rows)}\n\n{note}"
+    shares = [
+        entry["share_of_prefill"]
+        for ways in found["engines"].values()
+        for way, entry in ways.items()
+        if way.endswith("1/4")
+    ]
+    conclusion = (
+        f"Prefill falls nearly with the number of tokens: a quarter of them takes {min(shares):.2f} to "
+        f"{max(shares):.2f} of the time."
+    )
+    return f"{conclusion}\n\n{table(head, rows)}\n\n{note}"

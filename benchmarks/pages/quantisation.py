@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page_tables import earlier_starter, interval, table
+from benchmarks.pages.tables import earlier_starter, interval, table
 
 
 def quantisation(results: Path) -> str:
@@ -38,7 +38,30 @@ def quantisation(results: Path) -> str:
         f"{found['machine']['commit']}. `ours` is what `edge-mllm export` does; `none` is plain "
         f"rounding, for the tower float32.{earlier_starter(source=found['checkpoint_sha256'])}"
     )
-    return f"## What quantisation costs\n\n{first}\n\n{second}\n\n{note}"
+    shares = [ways["ours"]["share_of_none"]["value"] for ways in found["decoders"].values() if "ours" in ways]
+    alone = [
+        entry["share_of_none"]["value"]
+        for ways in found["decoders"].values()
+        for way, entry in ways.items()
+        if way.startswith("imatrix")
+    ]
+    loss = (
+        f"Calibration with pictures leaves {min(shares):.2f} to {max(shares):.2f} of the "
+        "divergence of plain rounding at "
+        f"the same size; an importance matrix alone leaves {min(alone):.2f} to {max(alone):.2f}."
+    )
+    return f"## What quantisation costs\n\n{loss}\n\n{first}\n\n{_answers_conclusion(found)}\n\n{second}\n\n{note}"
+
+
+def _answers_conclusion(found: dict[str, Any]) -> str:
+    points = {name: entry["points"] for name, entry in found["answers"].items() if entry.get("points")}
+    beyond = [name for name, entry in points.items() if not entry["interval_95"][0] <= 0 <= entry["interval_95"][1]]
+    if beyond:
+        return f"Beyond chance, these answer otherwise than the checkpoint: {', '.join(beyond)}."
+    worst = min(entry["value"] for entry in points.values())
+    return (
+        f"None of these bundles answers worse than the checkpoint beyond chance; the worst is at {worst:+.1f} points."
+    )
 
 
 def auto(results: Path) -> str:
@@ -74,7 +97,14 @@ def auto(results: Path) -> str:
         f"{found['date'][:10]}, commit {found['machine']['commit']}."
         f"{earlier_starter(source=found['checkpoint_sha256'])}"
     )
-    return f"## What `--quant auto` chooses\n\n{table(head, rows)}\n\n{note}"
+    rows_of = found["comparisons"]
+    conclusion = (
+        f"At {sum(row['not_worse'] for row in rows_of)} of {len(rows_of)} sizes the choice is no worse than the fixed "
+        f"recipe of that size, and at {sum(row['better'] for row in rows_of)} it is better "
+        "beyond chance: use it to hold a size, "
+        "not to gain accuracy."
+    )
+    return f"## What `--quant auto` chooses\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
 
 
 def calibration_cost(results: Path) -> str:
@@ -94,7 +124,11 @@ def calibration_cost(results: Path) -> str:
         f"2 threads; {first['date'][:10]}, commit {first['machine']['commit']}."
     )
     head = ["shape", "calibration", "export (s)", "peak memory (GiB)", "longest steps"]
-    return f"## What calibration costs\n\n{table(head, rows)}\n\n{note}"
+    conclusion = (
+        "Leave calibration on: it is one of the export's steps, and the whole export takes "
+        f"{max(float(row[2]) for row in rows) / 60:.0f} minutes, once."
+    )
+    return f"## What calibration costs\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
 
 
 def _longest(steps: dict[str, Any]) -> str:

@@ -1,29 +1,24 @@
-"""Write models.md from the families, the recipes and the committed results; ``--check`` fails when it is stale."""
+"""models.md, from the families, the recipes and the committed results."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.pages.measurements import plan_error, scaling
+from benchmarks.pages.quantisation import auto, calibration_cost, quantisation
+from benchmarks.pages.reduction import reduction
+from benchmarks.pages.tables import table
+from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm_export.families.family import Family
+from edge_mllm_export.families.registry import FAMILIES, find_family
+from edge_mllm_export.shapes import PREFIX, SHAPES
+from edge_mllm_export.source.source import describe_source
+from edge_mllm_quant.recipes.recipe import RECIPES
 
-from benchmarks.measurement_page import plan_error, scaling  # noqa: E402
-from benchmarks.page_tables import table  # noqa: E402
-from benchmarks.quantisation_page import auto, calibration_cost, quantisation  # noqa: E402
-from benchmarks.reduction_page import reduction  # noqa: E402
-from edge_mllm.tile_plan import plan_tiles  # noqa: E402
-from edge_mllm_export.families import FAMILIES, find_family  # noqa: E402
-from edge_mllm_export.family import Family  # noqa: E402
-from edge_mllm_export.shapes import PREFIX, SHAPES  # noqa: E402
-from edge_mllm_export.source_facts import configuration  # noqa: E402
-from edge_mllm_quant.recipe import RECIPES  # noqa: E402
-
-PAGE = ROOT / "models.md"
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 STARTER = ROOT / "starter" / "results"
 SIZES = ((640, 480), (1024, 768), (1080, 2400), (224, 224))
@@ -34,7 +29,7 @@ KIND = re.compile(r"(?<!^)(?=[A-Z])")
 def page() -> str:
     """The whole of models.md."""
     sections = [
-        "# Models\n\nWritten by `make models-md` from the family files, the recipes and the committed result files.",
+        "# Models\n\nWritten by `make numbers` from the family files, the recipes and the committed result files.",
         families(),
         cutting(),
         recipes(),
@@ -72,7 +67,12 @@ def families() -> str:
         "The licence that counts is the one the export finds in the source: bundle.json has it, `edge-mllm inspect` "
         "shows it. Parity: pictures whose pixels (bit for bit) and token ids equal the model's own processor."
     )
-    return f"## Families\n\n{table([*head, 'parity sweep'], rows)}\n\n{note}"
+    equal, total = map(sum, zip(*map(_swept, (family.name for family in FAMILIES)), strict=True))
+    conclusion = (
+        f"Every family exports to both engines, and {equal} of {total} swept pictures were read as the model's own "
+        "processor reads them."
+    )
+    return f"## Families\n\n{conclusion}\n\n{table([*head, 'parity sweep'], rows)}\n\n{note}"
 
 
 def published(family: Family) -> str:
@@ -84,23 +84,27 @@ def published(family: Family) -> str:
 
 def parity(name: str) -> str:
     """What the committed sweep found for this family."""
+    equal, total = _swept(name)
+    return f"{equal} of {total} equal" if total else "not run"
+
+
+def _swept(name: str) -> tuple[int, int]:
+    """Pictures whose pixels and token ids were equal, and all of the sweep; zeros where none was run."""
     file = RESULTS / f"parity_{name}.json"
-    if not file.exists():
-        return "not run"
-    found = json.loads(file.read_text())
-    equal = sum(min(entry["pixels_equal"], entry["ids_equal"]) for entry in found["results"])
-    return f"{equal} of {sum(entry['sizes'] for entry in found['results'])} equal"
+    results = json.loads(file.read_text())["results"] if file.exists() else []
+    equal = sum(min(entry["pixels_equal"], entry["ids_equal"]) for entry in results)
+    return equal, sum(entry["sizes"] for entry in results)
 
 
 def cutting() -> str:
     """How every shape cuts pictures, from its configuration alone."""
-    rows = []
+    rows, all_counts = [], []
     for name in SHAPES:
-        with tempfile.TemporaryDirectory() as scratch:
-            checkpoint = configuration(PREFIX + name, Path(scratch))
+        checkpoint = describe_source(PREFIX + name)
         family = find_family(checkpoint)
         tiler, vision = family.image(checkpoint).tiler, family.vision(checkpoint)
         plans = [plan_tiles(width, height, tiler) for width, height in SIZES]
+        all_counts += [plan.tokens(vision.tokens_per_tile) for plan in plans]
         counts = [f"{plan.tokens(vision.tokens_per_tile)} ({plan.count})" for plan in plans]
         rows.append([f"`{PREFIX}{name}`", family.name, KIND.sub(" ", type(tiler).__name__).lower(), *counts])
     head = ["model", "family", "tiler", *(f"{width}x{height}" for width, height in SIZES)]
@@ -108,13 +112,23 @@ def cutting() -> str:
         "Visual tokens of a picture (tiles in brackets) as the published settings cut it; `edge-mllm plan SOURCE` has "
         "them for any checkpoint. By itself, export writes an int8 tower, `q4_0` for gguf and `int4_b32` for onnx."
     )
-    return f"## Visual tokens\n\n{table(head, rows)}\n\n{note}"
+    conclusion = (
+        f"A picture becomes {min(all_counts)} to {max(all_counts)} visual tokens: where the "
+        "first token must come soon, "
+        "choose a model by its tiling as much as by its size, or limit the tokens."
+    )
+    return f"## Visual tokens\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
 
 
 def recipes() -> str:
     """One row per recipe."""
     rows = [[r.name, r.component, f"{r.bits:g}", "yes" if r.lossless else ""] for r in RECIPES]
-    return "## Recipes\n\n" + table(["recipe", "component", "nominal bits per weight", "lossless"], rows)
+    conclusion = (
+        "Lossless recipes are for comparison; four-bit decoders with an int8 tower are the default, and `--quant auto` "
+        "looks for something better within a size."
+    )
+    columns = ["recipe", "component", "nominal bits per weight", "lossless"]
+    return f"## Recipes\n\n{conclusion}\n\n{table(columns, rows)}"
 
 
 def shapes() -> str:
@@ -130,7 +144,14 @@ def shapes() -> str:
         "load are in benchmarks/results/shapes.json."
     )
     head += ["export (s)", "peak memory of the export (GiB)", "machine"]
-    return f"## True sizes\n\n{table(head, rows)}\n\n{note}"
+    done = {name: entry for name, entry in found["shapes"].items() if "failed" not in entry}
+    least, most = (choose(done, key=lambda name: done[name]["export_peak_rss_bytes"]) for choose in (min, max))
+    conclusion = (
+        f"A workstation exports what a device runs: {least} needs "
+        f"{done[least]['export_peak_rss_bytes'] / 2**30:.1f} GiB, {most} "
+        f"{done[most]['export_peak_rss_bytes'] / 2**30:.1f} GiB."
+    )
+    return f"## True sizes\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
 
 
 def shape_row(name: str, entry: dict[str, Any]) -> list[str]:
@@ -188,7 +209,24 @@ def peers_of(found: dict[str, Any]) -> str:
         "ort-genai runs the decoder alone."
     )
     head = ["runtime", *(f"{title} ({unit})" for _, title, unit in PEER_COLUMNS)]
-    return f"## Side by side: {found['model']}\n\n{table(head, rows)}\n\n{note}"
+    title = found["model"] + (", without AMX" if found.get("amx_refused") else "")
+    return f"## Side by side: {title}\n\n{_peers_conclusion(found['peers'])}\n\n{table(head, rows)}\n\n{note}"
+
+
+def _peers_conclusion(peers: dict[str, Any]) -> str:
+    """Who is first at what."""
+    measures = {
+        "first_token_s": ("the first token comes soonest with", min),
+        "second_first_token_s": ("that of a second question with", min),
+        "decode_tps": ("tokens come fastest with", max),
+    }
+    firsts = []
+    for key, (what, choose) in measures.items():
+        able = {name: entry["medians"][key] for name, entry in peers.items() if entry["medians"].get(key)}
+        firsts.append(f"{what} {choose(able, key=able.__getitem__)}")
+    whole = {n: e["medians"]["peak_resident_bytes"] for n, e in peers.items() if e["medians"].get("first_token_s")}
+    sentence = f"{', '.join(firsts)}; least memory takes {min(whole, key=whole.__getitem__)}."
+    return sentence[0].upper() + sentence[1:]
 
 
 def _amx(found: dict[str, Any]) -> str:
@@ -213,16 +251,12 @@ def starter() -> str:
         f"{found['questions']} held-out questions a row: fonts, words, numbers and layouts that training never saw. "
         "Licence: Apache-2.0."
     )
-    return f"## The starter\n\n{table(head, rows)}\n\n{note}"
-
-
-def main() -> None:
-    """Write the page, or compare it with what is committed."""
-    if "--check" not in sys.argv:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("models.md is stale; type: make models-md")
-
-
-if __name__ == "__main__":
-    main()
+    overall = [100 * run["accuracy"]["overall"] for run in found["runs"]]
+    thumbnail = next(100 * run["accuracy"]["overall"] for run in found["runs"] if run["view"] == "thumbnail")
+    bundles = [100 * run["accuracy"]["overall"] for run in found["runs"] if run["name"].startswith("bundle")]
+    conclusion = (
+        f"The tiles decide ({overall[0]:.1f} % of the answers are right, {thumbnail:.1f} % from "
+        "the thumbnail alone), and "
+        f"4-bit bundles with an int8 tower lose at most {overall[0] - min(bundles):.1f} points."
+    )
+    return f"## The starter\n\n{conclusion}\n\n{table(head, rows)}\n\n{note}"
