@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: demo test lint fmt golden parity slow starter-bundle models-md layouts wheel-check aarch64 peers oracle clean
+.PHONY: android android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 peers oracle fuzz soak clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,8 +24,9 @@ endif
 # only the tests whose reference processor needs it put it on their path (tests/torchvision_reference.py).
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) "torch==2.13.0"
-	$(PIP) -e ".[all]" pytest pytest-xdist hypothesis ruff mypy import-linter peft jsonschema
+	$(PIP) -e ".[all]" pytest pytest-xdist hypothesis ruff mypy import-linter peft jsonschema openai ollama schemathesis playwright axe-playwright-python mkdocs-material "mkdocstrings[python]"
 	$(PIP) --no-deps --upgrade --target build/torchvision torchvision
+	$(PIP) -e ".[npu]" || echo "onnxruntime-qnn could not be installed (243 MB, a plug-in beside onnxruntime): the tests of NPUs will be skipped" >&2
 	touch $@
 
 # llama.cpp's own converter, out of llama-cpp-python's source package: an independent oracle for the tests.
@@ -56,11 +57,31 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# ONNX Runtime for phones and for the JVM, by its integrity hash; the tests of android_demo are skipped without it.
+android: $(VENV)/.base
+	PYTHON=$(BIN)/python android_demo/build/fetch.sh
+	android_demo/core/compile.sh
+
+# A signed APK at android_demo/build/edge-mllm-demo.apk; apk.sh names the packages of Debian that it needs.
+apk: $(VENV)/.base
+	PYTHON=$(BIN)/python android_demo/build/apk.sh
+
+android-test: $(VENV)/.dev android
+	$(BIN)/python -m pytest tests/android
+
 parity: $(VENV)/.dev
 	$(BIN)/python -m pytest -m parity
 
 slow: $(VENV)/.dev oracle
 	$(BIN)/python -m pytest -m slow
+
+# Mutated inputs of every kind, and long use by two threads with kill -9 in between; results in benchmarks/results.
+FUZZ ?=
+fuzz: $(VENV)/.dev
+	PYTHONPATH=.:export:quant:tests $(BIN)/python -m fuzz.run $(FUZZ)
+
+soak: $(VENV)/.dev
+	PYTHONPATH=.:export:quant:tests $(BIN)/python -m fuzz.soak
 
 golden: $(VENV)/.dev
 	$(BIN)/python tests/golden/make_golden.py
@@ -68,11 +89,21 @@ golden: $(VENV)/.dev
 starter-bundle: $(VENV)/.dev
 	$(BIN)/edge-mllm export starter/checkpoint -o edge_mllm/starter.edge --format both --force
 
-models-md: $(VENV)/.dev
-	$(BIN)/python benchmarks/models_page.py
+# Measured numbers and tables of options in models.md, README.md and docs/, from the committed results.
+starter-verification: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.verify_starter
+
+numbers models-md: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.pages.numbers
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 layouts: $(VENV)/.dev
 	$(BIN)/python benchmarks/published_layouts.py
+
+catalogue: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.catalogue
 
 wheel-check: $(VENV)/.dev
 	$(BIN)/python tests/wheel_check.py

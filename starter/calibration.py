@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import layouts
 
-EXPORTER = Path(__file__).parent.parent / "export" / "edge_mllm_export"
+EXPORTER = Path(__file__).parent.parent / "export" / "edge_mllm_export" / "calibrate"
 FIRST_SEED, PAGES = 800_000, 48
 MEASURING_SEED, MEASURING_PAGES = 820_000, 64
 QUALITY = 85
