@@ -9,7 +9,8 @@ from typing import Any
 
 from image_settings import Settings
 
-from edge_mllm.bundle.files import sha256_of, write_spec
+from edge_mllm.bundle.checked import sha256_of
+from edge_mllm.bundle.files import write_spec
 from edge_mllm.bundle.spec import SCHEMA_VERSION, BundleSpec, DecoderSpec, Part, PromptSpec, Source, TileLayout
 
 TINY = Settings("tiny", longest_edge=128, tile=32, tokens=4)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
+from edge_mllm.bundle.checked import remembered_sha256, sha256_of
 from edge_mllm.bundle.numbers import check_numbers
 from edge_mllm.bundle.pointers import is_pointer
 from edge_mllm.bundle.spec import BundleSpec, Engine, Part
@@ -29,7 +30,6 @@ __all__ = ["OpenBundle", "read_bundle", "read_spec", "spec_to_dict", "write_spec
 
 SPEC_FILE = "bundle.json"
 MAX_SPEC_BYTES = 8 << 20
-_BLOCK = 1 << 20
 
 _REQUIRED = ("vision", "tokenizer", "chat_template")
 _DECODERS = {"decoder_onnx": ("embeddings",), "decoder_gguf": ()}
@@ -68,11 +68,13 @@ class OpenBundle:
             BundleError: Its path leaves the bundle, or it cannot be read.
         """
         file = _inside(self.path, part.file, part)
-        _check_file(self.path, file, part, True)
+        _check_file(self.path, file, part, sha256_of)
         return file
 
     def check_hashes(self, engine: Engine) -> None:
         """Compare the SHA-256 of the parts that an engine uses with bundle.json; other decoders are not read.
+
+        Large files are read once and then again only when they changed (:mod:`edge_mllm.bundle.checked`).
 
         Raises:
             PartChangedError: One is another.
@@ -81,7 +83,7 @@ class OpenBundle:
         others = {name for other, names in DECODER_PARTS.items() if other != engine for name in names}
         for name, part in self.spec.parts.items():
             if name not in {*others, "mmproj"}:
-                _check_file(self.path, _inside(self.path, name, part), part, True)
+                _check_file(self.path, _inside(self.path, name, part), part, remembered_sha256)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the truncation and padding its file may ask for switched off.
@@ -142,7 +144,7 @@ def read_bundle(path: str | Path, *, check_hashes: bool = True) -> OpenBundle:
     check_numbers(root, spec)
     _check_parts(root, spec)
     for name, part in spec.parts.items():
-        _check_file(root, _inside(root, name, part), part, check_hashes)
+        _check_file(root, _inside(root, name, part), part, sha256_of if check_hashes else None)
     return OpenBundle(root, spec)
 
 
@@ -150,15 +152,6 @@ def write_spec(spec: BundleSpec, path: Path) -> None:
     """Write bundle.json at ``path``."""
     text = json.dumps(spec_to_dict(spec), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", "utf-8")
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_file(root: Path) -> BundleSpec:
@@ -204,7 +197,8 @@ def _places(root: Path) -> list[Path]:
     return [root, *(copy / "blobs" for copy in copies[:1])]
 
 
-def _check_file(root: Path, file: Path, part: Part, check_hash: bool) -> None:
+def _check_file(root: Path, file: Path, part: Part, hashed: Callable[[Path], str] | None) -> None:
+    """Compare size and, by the function given, SHA-256."""
     if not file.is_file():
         raise PartMissingError(root, part.file)
     try:
@@ -213,7 +207,7 @@ def _check_file(root: Path, file: Path, part: Part, check_hash: bool) -> None:
             raise PartPointerError(root, part.file)
         if size != part.bytes:
             raise PartChangedError(root, part.file, f"{size} bytes instead of {part.bytes}")
-        if check_hash and sha256_of(file) != part.sha256.lower():
+        if hashed is not None and hashed(file) != part.sha256.lower():
             raise PartChangedError(root, part.file, "its SHA-256 is another one")
     except OSError as error:
         raise BundleError(root, f"the file '{part.file}' cannot be read ({error.strerror})") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from edge_mllm.answer.components import Components
 from edge_mllm.answer.pictures.encoder import PictureEncoder
 from edge_mllm.answer.readers.gguf_reader import PairReader
-from edge_mllm.bundle.files import sha256_of
+from edge_mllm.bundle.checked import remembered_sha256
 from edge_mllm.bundle.gguf_pair import read_pair
 from edge_mllm.decoders.llama.decoder import LlamaDecoder
 from edge_mllm.errors import EngineError, SettingError
@@ -71,7 +71,7 @@ def _digest(mmproj: Path | None) -> bytes:
     """32 bytes that stand for the tower and for libmtmd."""
     from importlib.metadata import version
 
-    file = sha256_of(mmproj) if mmproj is not None else ""
+    file = remembered_sha256(mmproj) if mmproj is not None else ""
     return hashlib.sha256(f"libmtmd {version('llama-cpp-python')} {file}".encode()).digest()
 
 

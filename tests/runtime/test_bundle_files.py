@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from bundle_specs import make_spec, write_bundle
 
-from edge_mllm.bundle.files import read_spec, sha256_of, spec_to_dict, write_spec
+from edge_mllm.bundle.checked import sha256_of
+from edge_mllm.bundle.files import read_spec, spec_to_dict, write_spec
 from edge_mllm.errors import (
     BundleError,
     BundleVersionError,

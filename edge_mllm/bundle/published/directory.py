@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.arrays import FloatArray
-from edge_mllm.bundle.files import OpenBundle, sha256_of
+from edge_mllm.bundle.checked import remembered_sha256
+from edge_mllm.bundle.files import OpenBundle
 from edge_mllm.bundle.numbers import check_numbers
 from edge_mllm.bundle.published.files import GraphFile, Stem, choose_files, folder_of
 from edge_mllm.bundle.published.rules import FILES, Configuration, find_layout, require, resolve
@@ -62,7 +63,7 @@ class PublishedDirectory(OpenBundle):
         total = hashlib.sha256(f"onnxruntime {onnxruntime.__version__} {self.spec.decoder.n_embd}".encode())
         for name, part in self.spec.parts.items():
             if name.startswith("vision"):
-                total.update(sha256_of(self.path / part.file).encode())
+                total.update(remembered_sha256(self.path / part.file).encode())
         if self.newline is not None:
             total.update(self.newline.tobytes())
         return total.digest()
@@ -73,7 +74,7 @@ class PublishedDirectory(OpenBundle):
         names = {part.file for part in self.spec.parts.values()} | set(FILES.values())
         for name in sorted(names):
             if (self.path / name).is_file():
-                total.update(f"{name} {sha256_of(self.path / name)}\n".encode())
+                total.update(f"{name} {remembered_sha256(self.path / name)}\n".encode())
         return total.hexdigest()
 
 

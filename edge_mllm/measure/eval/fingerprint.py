@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from edge_mllm.bundle.files import sha256_of
+from edge_mllm.bundle.checked import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

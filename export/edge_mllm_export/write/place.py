@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_mllm.bundle.files import SPEC_FILE, sha256_of, write_spec
+from edge_mllm.bundle.checked import sha256_of
+from edge_mllm.bundle.files import SPEC_FILE, write_spec
 from edge_mllm.bundle.spec import BundleSpec, Part
 from edge_mllm_export.errors import OutputError
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle.files import sha256_of
+from edge_mllm.bundle.checked import sha256_of
 from edge_mllm.errors import TaskError
 from edge_mllm.measure.eval.fingerprint import files_sha256
 from edge_mllm.measure.eval.readers.annotations import QUERIES, join_annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle.files import sha256_of
+from edge_mllm.bundle.checked import sha256_of
 from edge_mllm.errors import ExtraMissingError, TaskError
 from edge_mllm.measure.eval.pictures import ColumnPicture, image_cells
 from edge_mllm.measure.eval.readers.rows import Row, RowFile

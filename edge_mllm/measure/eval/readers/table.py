@@ -10,7 +10,7 @@ import csv
 import hashlib
 from typing import TYPE_CHECKING
 
-from edge_mllm.bundle.files import sha256_of
+from edge_mllm.bundle.checked import sha256_of
 from edge_mllm.errors import TaskError
 from edge_mllm.measure.eval.pictures import Lines, TablePicture, base64_list, wide_fields
 from edge_mllm.measure.eval.readers.rows import Row, RowFile
