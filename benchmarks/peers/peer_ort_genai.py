@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from protocol import Job, Question, Reply, serve
 
-_OPTIONS = ("int4_accuracy_level=4", "int4_block_size=32", "prune_lm_head=true")
+_OPTIONS = ("accuracy_level=4", "block_size=32", "prune_lm_head=true")
 """The fastest form: the head is multiplied with the last position only."""
 
 

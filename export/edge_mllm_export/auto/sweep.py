@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Announce = Callable[[str], None]
 FIXED: Mapping[Component, tuple[str, ...]] = {
     "gguf": ("q4_0", "iq4_nl", "q4_k_m", "q8_0"),
-    "onnx": ("int4_b32", "int4_mixed", "int8_b32"),
+    "onnx": ("int4_b128", "int4_b64", "int4_b32", "int4_mixed", "int8_b32"),
     "vision": ("fp16", "int8", "int4"),
 }
 _MIXTURES = 12

@@ -145,7 +145,8 @@ def _onnx_size(recipe: str, shapes: Shapes, rotary_values: int) -> PartSize:
     head = shapes.get(_HEAD, shapes[_EMBEDDINGS])
     matrices = {name: shape for name, shape in shapes.items() if name != _EMBEDDINGS} | {_HEAD: head}
     layers = 1 + max((int(found[1]) for name in shapes if (found := _LAYER.search(name))), default=0)
-    constants = sum(_onnx_bytes(shape, _onnx_bits(name, recipe, layers)) for name, shape in matrices.items())
+    block = _onnx_block(recipe)
+    constants = sum(_onnx_bytes(shape, _onnx_bits(name, recipe, layers), block) for name, shape in matrices.items())
     width = 4 if recipe == "f32" else 2
     table = prod(shapes[_EMBEDDINGS]) * width + _NPY_HEADER
     total = constants + 4 * rotary_values + table
@@ -161,11 +162,17 @@ def _onnx_bits(name: str, recipe: str, layers: int) -> int:
     return 8 if name == _HEAD or (generous and name.split(".")[-2] in _MIXED) else 4
 
 
-def _onnx_bytes(shape: tuple[int, ...], bits: int) -> int:
+def _onnx_block(recipe: str) -> int:
+    """Weights that share a scale: 128 of ``int4_b128``."""
+    found = re.search(r"_b(\d+)$", recipe)
+    return int(found[1]) if found else 32
+
+
+def _onnx_bytes(shape: tuple[int, ...], bits: int, block: int) -> int:
     if len(shape) < 2 or bits == 32:
         return 4 * prod(shape)
-    rows, blocks = shape[0], -(-shape[1] // 32)
-    return rows * blocks * (4 * bits + 2)
+    rows, blocks = shape[0], -(-shape[1] // block)
+    return rows * blocks * (block * bits // 8 + 2)
 
 
 def _tower_bytes(name: str, shape: tuple[int, ...], recipe: str) -> int:

@@ -83,7 +83,13 @@ class Recipe:
 DECODERS: tuple[Component, ...] = ("gguf", "onnx")
 _ROUNDED_BELOW = 8.0
 """Bits from which rounding hardly shows."""
-_INT_OPTIONS = {"int4_block_size": "32", "int4_accuracy_level": "4"}
+
+
+def _int_options(block: int) -> dict[str, str]:
+    return {"block_size": str(block), "accuracy_level": "4"}
+
+
+_INT_OPTIONS = _int_options(32)
 _MIXED_OPTIONS = {**_INT_OPTIONS, "matmul_mixed_precision": "last_matmul:int8,mixed_layers:int8"}
 """The head in 8 bits and, as llama.cpp's mixtures have it, the projections that lose most in some layers."""
 
@@ -104,6 +110,8 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe("onnx", "int8_b32", builder_precision="int8", builder_options=_INT_OPTIONS, half_scales=True),
     _recipe("onnx", "int4_mixed", builder_precision="int4", builder_options=_MIXED_OPTIONS, half_scales=True),
     _recipe("onnx", "int4_b32", builder_precision="int4", builder_options=_INT_OPTIONS, half_scales=True),
+    _recipe("onnx", "int4_b64", builder_precision="int4", builder_options=_int_options(64), half_scales=True),
+    _recipe("onnx", "int4_b128", builder_precision="int4", builder_options=_int_options(128), half_scales=True),
     _recipe("prompt", "int8"),
     _recipe("vision", "fp32", lossless=True),
     _recipe("vision", "fp16"),

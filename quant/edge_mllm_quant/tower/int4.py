@@ -54,6 +54,6 @@ def quantise_weights(
     for node in symmetric_nodes(made):
         matrix, source = weights.get(node.name.removesuffix("_Q4"), (None, ""))
         known = seen.get(source)
-        if matrix is not None and known is not None and known.moments.products is not None and node.fits:
+        if matrix is not None and known is not None and known.moments.products is not None:
             refine_matmul(node, matrix, known.moments)
     return made

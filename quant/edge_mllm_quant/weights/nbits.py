@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_mllm_quant.weights.activations import Moments
 
 LEVELS = np.arange(-8, 8, dtype=np.float32)
+_ZERO_POINT = 8
 _TRIALS = np.linspace(0.75, 1.25, 26, dtype=np.float32)
 """Scales that are tried, as shares of the one that just reaches the largest weight of a block."""
 _AT_ONCE = 1 << 18
@@ -39,11 +40,6 @@ class NBitsNode:
     block: int
     codes: onnx.TensorProto
     scales: onnx.TensorProto
-
-    @property
-    def fits(self) -> bool:
-        """Whether blocks fill the rows; a padded last block is left alone."""
-        return self.shape[1] % self.block == 0
 
     def values(self) -> FloatArray:
         """The weights as they are stored, float32 [rows, columns]."""
@@ -87,8 +83,11 @@ def refine_matmul(node: NBitsNode, weights: FloatArray, moments: Moments) -> Non
 
     if moments.products is None:
         raise ValueError("the whole matrix of second moments is needed")
+    columns = node.shape[1]
     scale = search_scales(weights, moments.squares, node.block).astype(np.float16).astype(np.float32)
-    codes = refine_codes(weights, Grid(np.repeat(scale, node.block, axis=1), None, LEVELS), moments.products)
+    steps = np.repeat(scale, node.block, axis=1)
+    codes = refine_codes(weights, Grid(steps[:, :columns], None, LEVELS), moments.products)
+    codes = np.pad(codes, ((0, 0), (0, steps.shape[1] - columns)), constant_values=_ZERO_POINT)
     packed = codes[:, 0::2] | (codes[:, 1::2] << 4)
     node.codes.CopyFrom(numpy_helper.from_array(packed.reshape(tuple(node.codes.dims)), node.codes.name))
     old = numpy_helper.to_array(node.scales)
@@ -99,18 +98,20 @@ def search_scales(weights: FloatArray, squares: FloatArray, block: int) -> Float
     """The scale of each block with the least rounding error, columns weighted by the mean square of their input.
 
     Args:
-        weights: float32 [rows, columns], columns a multiple of ``block``.
+        weights: float32 [rows, columns].
         squares: float32 [columns].
-        block: Weights that share a scale.
+        block: Weights that share a scale; the last block of a row may have fewer.
 
     Returns:
-        float32 [rows, columns / block]; negative where the largest weight is positive, so that it gets the code -8.
+        float32 [rows, blocks]; negative where the largest weight is positive, so that it gets the code -8.
     """
     import torch
 
-    importance = torch.from_numpy(np.maximum(squares, squares.mean() * 1e-4)).reshape(1, -1, block)
-    parts = torch.from_numpy(np.ascontiguousarray(weights)).reshape(len(weights), -1, block)
-    best = [_best_scales(part, importance) for part in parts.split(max(1, _AT_ONCE // weights.shape[1]))]
+    missing = -weights.shape[1] % block
+    importance = np.pad(np.maximum(squares, squares.mean() * 1e-4), (0, missing)).reshape(1, -1, block)
+    blocks = np.pad(weights, ((0, 0), (0, missing))).reshape(len(weights), -1, block)
+    parts = torch.from_numpy(np.ascontiguousarray(blocks)).split(max(1, _AT_ONCE // weights.shape[1]))
+    best = [_best_scales(part, torch.from_numpy(importance)) for part in parts]
     found: FloatArray = torch.cat(best).numpy()
     return found
 

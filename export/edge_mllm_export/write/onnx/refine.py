@@ -44,7 +44,7 @@ def refine_decoder(model: onnx.ModelProto, text_dir: Path, moments: Mapping[str,
     for node in symmetric_nodes(model):
         layers = layers_behind(node.name)
         seen = moments.get(layers[0]) if layers else None
-        if seen is None or seen.products is None or not node.fits:
+        if seen is None or seen.products is None:
             continue
         refine_matmul(node, float_weights(node, text_dir, layers, "use `calibration=False`"), seen)
         done.append(node.name)
