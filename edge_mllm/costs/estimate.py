@@ -10,6 +10,7 @@ from edge_mllm.bundle.spec import Engine
 from edge_mllm.costs.facts import ModelFacts, PartSize, PicturePlan
 from edge_mllm.costs.roofline import DeviceProfile, Work
 from edge_mllm.costs.shapes import DecoderShape, ModelShape, TowerShape
+from edge_mllm.hub.catalogue import Entry
 from edge_mllm.picture.header import PictureHeader
 
 PROGRAM_BYTES = 300 << 20
@@ -159,6 +160,16 @@ def stage_works(
     }
 
 
+def known_speed(entry: Entry, device: DeviceProfile) -> tuple[float | None, float | None]:
+    """Seconds to the first token and tokens per second of a model of the catalogue, for its picture of 640x480.
+
+    Each is None where the device's speed at the recipe is not known.
+    """
+    works = {stage: (work.line, Work(work.amount, work.count, work.attention)) for stage, work in entry.works.items()}
+    _, _, first_token, speed = _speeds(works, device)
+    return first_token, speed
+
+
 def _times(
     facts: ModelFacts,
     shape: ModelShape,
@@ -167,7 +178,10 @@ def _times(
     parts: tuple[Engine, PartSize, PartSize],
 ) -> tuple[float | None, ...]:
     """Seconds of the picture with its tower, of prefill, to the first token; tokens per second after it."""
-    works = stage_works(facts, shape, ask, parts)
+    return _speeds(stage_works(facts, shape, ask, parts), device)
+
+
+def _speeds(works: dict[str, tuple[str, Work]], device: DeviceProfile) -> tuple[float | None, ...]:
     reading, tower, prefill, token = (_seconds(device, *works[name]) for name in works)
     if reading is None or tower is None:
         return None, prefill, None, None if token is None else 1 / token

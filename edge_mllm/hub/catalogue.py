@@ -9,9 +9,18 @@ from pathlib import Path
 
 from edge_mllm.typed_json import read_typed
 
-_LOADED, _BESIDE = 1.15, 350_000_000
-"""Bytes of loaded weights for each byte of their files, and what runs beside them; ``plan`` says it closely."""
 _FILE = Path(__file__).with_name("catalogue.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageWork:
+    """What a stage of an answer has to do; :mod:`edge_mllm.costs.roofline` makes seconds of it."""
+
+    line: str
+    """Of a device profile, such as ``decode/gguf/q4_0``."""
+    amount: float
+    count: float
+    attention: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +43,10 @@ class Entry:
     """A bundle of 4 bits with one decoder and an int8 tower, estimated from the shape."""
     visual_tokens: dict[str, int]
     """Size of a picture, as ``640x480`` -> visual tokens."""
-
-    @property
-    def running_bytes(self) -> int:
-        """About what a process takes that answers about one picture: loaded weights, activations, cache, libraries."""
-        return int(_LOADED * self.bundle_bytes) + _BESIDE
+    running_bytes: int
+    """Of memory, for an answer of 64 tokens about a picture of 640x480: weights, cache, picture, libraries."""
+    works: dict[str, StageWork]
+    """Of that answer: ``picture``, ``tower``, ``prefill`` and ``token``, each of its tokens."""
 
     @property
     def repos(self) -> tuple[str, ...]:

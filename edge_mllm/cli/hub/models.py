@@ -26,7 +26,10 @@ def models(
     output: options.JsonOptions,
     recipes: Annotated[bool, typer.Option("--recipes", help="List what export can store parts in.")] = False,
     known: Annotated[
-        bool, typer.Option("--known", help="List models that have a short name, and whether they fit this machine.")
+        bool,
+        typer.Option(
+            "--known", help="List models that have a short name, whether they fit this machine and its expected speed."
+        ),
     ] = False,
 ) -> None:
     """List the starter bundle, what was fetched by name and the bundles in directories; or known names, or recipes."""
@@ -68,16 +71,34 @@ def _list_known(output: options.JsonOptions) -> None:
     from dataclasses import asdict
 
     from edge_mllm.cli.terminal.console import wide_console
-    from edge_mllm.cli.terminal.tables import show_table
+    from edge_mllm.cli.terminal.tables import show_table, show_text
+    from edge_mllm.costs.devices import this_machine
+    from edge_mllm.costs.estimate import known_speed
     from edge_mllm.hub.catalogue import entries
     from edge_mllm.machine.memory import available_bytes
 
-    free = available_bytes()
-    found = [(each, free is None or each.running_bytes <= free) for each in entries()]
+    free, device = available_bytes(), this_machine()
+    found = [(each, free is None or each.running_bytes <= free, *known_speed(each, device)) for each in entries()]
     if output.wanted:
-        output.write([asdict(each) | {"running_bytes": each.running_bytes, "fits": fits} for each, fits in found])
+        output.write(
+            [
+                asdict(each) | {"fits": fits, "ttft_s": first, "decode_tps": speed, "device": device.source}
+                for each, fits, first, speed in found
+            ]
+        )
         return
-    header = ("name", "parameters", "MB on disk", "MB running", "fits", "tokens of 640x480", "licence", "run from")
+    header = (
+        "name",
+        "parameters",
+        "MB on disk",
+        "MB running",
+        "fits",
+        "visual tokens",
+        "first token s",
+        "tokens/s",
+        "licence",
+        "run from",
+    )
     rows = [
         (
             each.name,
@@ -86,12 +107,17 @@ def _list_known(output: options.JsonOptions) -> None:
             f"{each.running_bytes / 1e6:.0f}",
             "yes" if fits else "no",
             str(each.visual_tokens["640x480"]),
+            "" if first is None else f"{first:.1f}",
+            "" if speed is None else f"{speed:.0f}",
             each.licence,
             each.gguf or each.onnx or f"export {each.checkpoint}",
         )
-        for each, fits in found
+        for each, fits, first, speed in found
     ]
-    show_table(wide_console(), header, rows, right=header[1:4])
+    console = wide_console()
+    show_table(console, header, rows, right=header[1:4] + header[5:8])
+    text = "4 bits with an int8 tower on llama.cpp, one picture of 640x480; speeds: "
+    show_text(console, f"{text}{device.processor}, {device.source}")
 
 
 def _list_recipes(output: options.JsonOptions) -> None:

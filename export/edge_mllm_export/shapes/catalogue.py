@@ -8,13 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_mllm.hub.catalogue import Entry
+from edge_mllm.costs.estimate import Ask, costs, stage_works
+from edge_mllm.hub.catalogue import Entry, StageWork
 from edge_mllm_export.families.registry import FAMILIES
 
 if TYPE_CHECKING:
     from edge_mllm.costs.facts import ModelFacts
 
 SIZES = ((336, 336), (640, 480), (1600, 1200))
+_ASK = Ask(width=640, height=480)
 _ABOUT = (
     "Written from families and shapes by `make catalogue`; do not edit. GGUF ids are those of llama.cpp's list of "
     "multimodal models, ONNX ids those whose makers say that transformers.js runs them; their file lists could not be "
@@ -54,13 +56,14 @@ KNOWN: dict[str, tuple[str, str | None, str | None]] = {
 
 
 def entry(name: str, facts: ModelFacts) -> Entry:
-    """A model of the catalogue, from its shape's facts."""
+    """A model of the catalogue, from its shape's facts: what a bundle of defaults with a GGUF decoder takes."""
     checkpoint, gguf, onnx = KNOWN[name]
     family = next(family for family in FAMILIES if checkpoint in family.checkpoints)
     decoder = next(part for part in facts.decoders["gguf"] if part.recipe == "f32")
     tower = next(part for part in facts.towers if part.recipe == "fp32")
-    default = next(part for part in facts.decoders["gguf"] if part.default)
-    default_tower = next(part for part in facts.towers if part.default)
+    cost = next(cost for cost in costs(facts, _ASK, None) if cost.engine == "gguf")
+    parts = ("gguf", cost.decoder, cost.tower)
+    works = {} if facts.shape is None else stage_works(facts, facts.shape, _ASK, parts)
     return Entry(
         name=name,
         family=family.name,
@@ -69,8 +72,10 @@ def entry(name: str, facts: ModelFacts) -> Entry:
         onnx=onnx,
         parameters=(decoder.weight_bytes + tower.weight_bytes) // 4,
         licence=family.licence,
-        bundle_bytes=default.weight_bytes + default_tower.weight_bytes,
+        bundle_bytes=cost.disk_bytes,
         visual_tokens={f"{width}x{height}": facts.picture(width, height).tokens for width, height in SIZES},
+        running_bytes=cost.memory_bytes,
+        works={stage: StageWork(line=line, **asdict(work)) for stage, (line, work) in works.items()},
     )
 
 
