@@ -77,15 +77,16 @@ def _settings() -> Kept:
     from edge_mllm.machine.folders import cache_folder
 
     found = [file for folder in _folders() for file in folder.rglob("*") if file.is_file()]
-    about = "settings and speeds measured for this machine; EDGE_MLLM_CACHE moves it"
+    about = "settings, speeds and hashes found on this machine; EDGE_MLLM_CACHE moves it"
     return Kept("settings", about, str(cache_folder()), len(found), sum(file.stat().st_size for file in found))
 
 
 def _folders() -> list[Path]:
-    """Those of measured settings; what else lies beside them may be somebody's."""
+    """Those of measured settings and compared hashes; what else lies beside them may be somebody's."""
     from edge_mllm.machine.folders import cache_folder
 
-    return [folder for pattern in ("tuned", "devices-*") for folder in cache_folder().glob(pattern) if folder.is_dir()]
+    patterns = ("tuned", "devices-*", "checked")
+    return [folder for pattern in patterns for folder in cache_folder().glob(pattern) if folder.is_dir()]
 
 
 def _clear(what: CacheName) -> int:
