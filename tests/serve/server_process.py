@@ -59,9 +59,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*args: object, env: dict[str, str] | None = None) -> Iterator[Served]:
-    """A server on a port of its own, until the block ends; it must have said nothing but its address."""
-    command = [sys.executable, "-m", "edge_mllm", "serve", "--port", "0", *map(str, args)]
+def serving(*args: object, env: dict[str, str] | None = None, slow: bool = False) -> Iterator[Served]:
+    """A server on a port of its own, until the block ends; it must have said nothing but its address.
+
+    Every token of a ``slow`` one takes a millisecond more, so that what happens during an answer has time to happen.
+    """
+    program = ["-P", str(Path(__file__).with_name("slow_edge_mllm.py"))] if slow else ["-m", "edge_mllm"]
+    command = [sys.executable, *program, "serve", "--port", "0", *map(str, args)]
     environment = command_environment() | (env or {})
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

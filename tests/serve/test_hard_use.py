@@ -36,7 +36,7 @@ def small():
         "--threads",
         "1",
     ]
-    with serving(*bounds) as running:
+    with serving(*bounds, slow=True) as running:
         yield running
 
 
@@ -78,7 +78,7 @@ def left_after_first_bytes(served, body):
 def test_an_answer_ends_when_its_client_leaves(small, endless):
     whole = small.post("/v1/chat/completions", asking(QUESTION, LABEL, **endless)).json()
     spent = whole["x_edge_mllm"]["timings"]["decode_s"]
-    assert whole["usage"]["completion_tokens"] == 1600 and spent > 0.5
+    assert whole["usage"]["completion_tokens"] == 1600 and spent > 1.6
     left_after_first_bytes(small, asking(QUESTION, LABEL, stream=True, **endless))
     start = time.monotonic()
     wait_until(lambda: is_idle(small))
@@ -141,7 +141,7 @@ def test_the_openai_client_waits_as_it_is_told(small, endless):
 
 
 def test_a_request_has_its_time(endless):
-    with serving("--timeout", "0.6", "--threads", "1") as running:
+    with serving("--timeout", "0.6", "--threads", "1", slow=True) as running:
         found = running.post("/v1/chat/completions", asking(**endless))
         assert error_of(found, 504)["code"] == "timeout"
         with httpx.stream(
@@ -248,7 +248,7 @@ def test_a_client_that_does_not_read(small, endless):
 
 def test_a_server_that_stops_tells_its_clients(endless):
     """What runs has some seconds, what waits is refused at once, and nothing is an error of the server."""
-    with serving("--threads", "1") as running, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with serving("--threads", "1", slow=True) as running, concurrent.futures.ThreadPoolExecutor(8) as pool:
         body = asking(**endless)
         asked = [pool.submit(running.post, "/v1/chat/completions", body) for _ in range(6)]
         wait_until(lambda: running.get("/health").json()["waiting"] == 5)
