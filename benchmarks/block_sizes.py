@@ -1,5 +1,7 @@
 """ONNX decoders of 4 bits in blocks of 32, 64 and 128: tokens per second after a picture, and what each loses.
 
+Speed is also told for keys and values in 8 bits.
+
     python benchmarks/block_sizes.py [--shapes NAME ...] [--pages 150] [--rounds 5]
 
 Speed: bundles of published shapes with random weights, ``Model.generate`` asked the same question about one picture
@@ -32,10 +34,16 @@ import edge_mllm  # noqa: E402
 from benchmarks.quantisation import divergence, share  # noqa: E402
 from benchmarks.quantisation_material import Material  # noqa: E402
 from edge_mllm_export import ExportOptions, export_bundle  # noqa: E402
+from edge_mllm_export.options import KVPrecision  # noqa: E402
 from edge_mllm_quant.recipes.recipe import find_recipe  # noqa: E402
 
 RECIPES = ("int4_b32", "int4_b64", "int4_b128")
 BASE = RECIPES[0]
+WAYS: dict[str, tuple[str, KVPrecision | None]] = {
+    **{recipe: (recipe, None) for recipe in RECIPES},
+    **{f"{recipe}, cache q8": (recipe, "q8") for recipe in RECIPES},
+}
+"""Name of a speed -> recipe, and how keys and values are kept."""
 QUESTION = "What is the person at the door wearing, and is there anything on the ground beside them?"
 RESULT = ROOT / "benchmarks" / "results" / "block_sizes.json"
 RESAMPLES = 2000
@@ -43,14 +51,15 @@ LOGGER = logging.getLogger("block_sizes")
 
 
 def speed(shape: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Tokens per second of every recipe, medians and every sample, and as a share of the base."""
-    bundles = {recipe: work / f"{shape}-{recipe}.edge" for recipe in RECIPES}
-    for recipe, bundle in bundles.items():
-        options = ExportOptions(format="onnx", quant=recipe, verify=False, calibration=False)
+    """Tokens per second of every way, medians and every sample, and as a share of the base."""
+    bundles = {name: work / f"{shape}-{number}.edge" for number, name in enumerate(WAYS)}
+    for name, bundle in bundles.items():
+        recipe, kv = WAYS[name]
+        options = ExportOptions(format="onnx", quant=recipe, kv=kv, verify=False)
         export_bundle(f"shape:{shape}", bundle, options)
-        LOGGER.info("%s %s: %.1f MB", shape, recipe, sum(f.stat().st_size for f in bundle.iterdir()) / 1e6)
+        LOGGER.info("%s %s: %.1f MB", shape, name, sum(f.stat().st_size for f in bundle.iterdir()) / 1e6)
     picture = np.random.default_rng(5).integers(0, 256, (768, 1024, 3), np.uint8)
-    models = {recipe: edge_mllm.load(bundle, threads=given.threads) for recipe, bundle in bundles.items()}
+    models = {name: edge_mllm.load(bundle, threads=given.threads) for name, bundle in bundles.items()}
 
     def ask(model: edge_mllm.Model) -> tuple[float, int]:
         answer = model.generate(QUESTION, picture, max_new_tokens=given.tokens, ignore_eos=True)

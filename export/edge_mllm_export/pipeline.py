@@ -97,10 +97,9 @@ def _refuse_random_weights(options: ExportOptions) -> None:
     """Before gigabytes of them are written."""
     if options.quant == AUTO:
         raise SettingError("`quant='auto'` measures loss, and the loss of random weights means nothing; name a recipe")
-    if options.calibrate or options.calibration or options.kv:
+    if options.calibrate or options.calibration:
         raise SettingError(
-            "random weights cannot be calibrated: what they see means nothing; drop `calibrate`, `calibration` and "
-            "`kv='q8'`"
+            "random weights cannot be calibrated: what they see means nothing; drop `calibrate` and `calibration`"
         )
 
 

@@ -29,6 +29,7 @@ from edge_mllm_export.job import Job
 from edge_mllm_export.options import choose_recipes
 from edge_mllm_export.reference.reference import Reference
 from edge_mllm_export.verify.agreement import kl_divergence
+from edge_mllm_export.write.bundle import write_bundle
 from edge_mllm_export.write.calibrated import calibrated
 from edge_mllm_export.write.gguf.decoder import write_decoder_gguf
 from edge_mllm_export.write.gguf.quantise import QuantiseOptions
@@ -213,6 +214,19 @@ def test_random_weights_are_never_calibrated(asked: dict[str, Any], tiny_smolvlm
     assert calibrated(job, task, options, lambda _: None) is job
     with pytest.raises(SettingError, match="random weights cannot be calibrated: what they see means nothing"):
         export_bundle("shape:smolvlm-500m", tmp_path / "x.edge", replace(options, **asked))
+
+
+def test_the_speed_of_a_cache_in_8_bits_can_be_asked_of_a_shape(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    """Random weights have no calibration, so that their scales are one; the decoder runs and keeps bytes."""
+    source = open_checkpoint(tiny_smolvlm, id="shape:tiny", random_weights=True)
+    options = ExportOptions(format="onnx", vision="fp32", kv="q8", verify=False)
+    job = Job(source, find_family(source), choose_recipes(options), tmp_path, tmp_path, kv="q8")
+    spec = write_bundle(job, "tiny")
+    decoder = OrtDecoder(tmp_path / GRAPH, tmp_path / EMBEDDINGS, spec.decoder, DecoderSettings(threads=1))
+    assert np.isfinite(decoder.prefill([Tokens(IDS)])).all() and np.isfinite(decoder.step(7)).all()
+    config = json.loads((tiny_smolvlm / "config.json").read_text())["text_config"]
+    values = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"]
+    assert decoder.cell_bytes == values, "a byte each"
 
 
 def test_too_little_memory_names_the_way_out(

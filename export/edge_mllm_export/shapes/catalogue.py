@@ -62,7 +62,7 @@ def entry(name: str, facts: ModelFacts) -> Entry:
     decoder = next(part for part in facts.decoders["gguf"] if part.recipe == "f32")
     tower = next(part for part in facts.towers if part.recipe == "fp32")
     cost = next(cost for cost in costs(facts, _ASK, None) if cost.engine == "gguf")
-    parts = ("gguf", cost.decoder, cost.tower)
+    parts = (cost.engine, cost.decoder, cost.tower)
     works = {} if facts.shape is None else stage_works(facts, facts.shape, _ASK, parts)
     return Entry(
         name=name,

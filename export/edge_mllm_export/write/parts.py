@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from edge_mllm.arrays import FloatArray
+from edge_mllm.costs.shapes import decoder_shape
 from edge_mllm_export.job import Job
 from edge_mllm_export.write.text_model import write_text_checkpoint
 from edge_mllm_export.write.tokenizer_files import tokenizer_json
@@ -50,12 +54,23 @@ def _write_text(job: Job) -> Written:
     return Written({}, {})
 
 
+def _cache_peaks(job: Job) -> Mapping[int, tuple[FloatArray, FloatArray]] | None:
+    """How far keys and values go, where the cache is kept in 8 bits; of random weights, whose speed counts, one."""
+    if job.kv is None:
+        return None
+    if job.calibration is not None:
+        return job.calibration.cache.layers
+    shape = decoder_shape(job.family.text_config(job.checkpoint))
+    peak = np.ones((shape.n_kv_head, shape.head_dim), np.float32)
+    return dict.fromkeys(range(shape.n_layer), (peak, peak))
+
+
 def _write_onnx(job: Job) -> Written:
     from edge_mllm_export.write.onnx.decoder import DATA, EMBEDDINGS, GRAPH, write_decoder_onnx
 
     recipe = job.recipes["onnx"]
     attention = job.family.decoder(job.checkpoint).image_attention
-    peaks = job.calibration.cache.layers if job.kv and job.calibration else None
+    peaks = _cache_peaks(job)
     report = write_decoder_onnx(
         _text_dir(job), job.staging, recipe, moments=job.moments, image_attention=attention, cache_peaks=peaks
     )
