@@ -14,7 +14,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 
 STAGES = {
-    "hashes": "edge_mllm.bundle.files:sha256_of",
+    "hashes": "edge_mllm.bundle.checked:sha256_of",
     "tokenizer": "edge_mllm.bundle.files:OpenBundle.tokenizer",
     "decoder's load": "edge_mllm.session.open:open_decoder",
     "picture": "edge_mllm.answer.pictures.bundle_picture:load_image",

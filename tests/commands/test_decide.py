@@ -86,6 +86,9 @@ def test_questions_share_the_picture():
     assert both[0]["usage"]["reused_tokens"] == 0 and both[1]["usage"]["reused_tokens"] > TOKENS
     (alone,) = asked(PRICE, "--option", TEXTS[0], "--option", PRICES[0])
     assert alone["options"] == both[1]["options"]  # bit for bit
+    behind = decide("-i", LABEL, SAYS, PRICE, "--option", TEXTS[0], "--option", PRICES[0])
+    assert behind.code == 0 and SAYS in behind.stdout and PRICE in behind.stdout
+    assert "no such file" in refused("-i", LABEL, "none.png", PRICE, "--options", ",".join(PRICES))
     done = decide(SAYS, PRICE, "--image", LABEL, "--option", TEXTS[0], "--option", PRICES[0])
     titles = [line for line in done.stdout.splitlines() if line in (SAYS, PRICE)]
     assert titles == [SAYS, PRICE] and done.stderr.rstrip().endswith("ms a question")

@@ -31,6 +31,8 @@ _FILE = "--questions"
 class QuestionsCommand(PicturesCommand):
     """A command that needs no word of its own where questions come from a file."""
 
+    many_questions = True
+
     def wanted_words(self, args: Sequence[str]) -> int:
         """One question, or none."""
         return 0 if any(word.partition("=")[0] == _FILE for word in args) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 import sys
 from collections.abc import Sequence
@@ -66,20 +67,26 @@ def _bounded(stream: IO[bytes], name: str) -> bytes:
 class PicturesCommand(SectionedCommand):
     """A command whose ``--image`` takes several words: ``-i a.png b.png`` is ``-i a.png -i b.png``."""
 
+    many_questions = False
+    """Whether several sentences may stand behind the pictures."""
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Spread pictures before the words are read."""
         wanted = self.wanted_words(args)
         valued = [each for each in self.params if not getattr(each, "is_flag", False)]
         taking = {form for each in valued if each.param_type_name == "option" for form in each.opts}
         images = {form for parameter in self.params if parameter.name == "image" for form in parameter.opts}
-        return super().parse_args(ctx, spread_pictures(args, images, taking, wanted))
+        spread = spread_pictures(args, images, taking, wanted, many_questions=self.many_questions)
+        return super().parse_args(ctx, spread)
 
     def wanted_words(self, args: Sequence[str]) -> int:  # noqa: ARG002  (of commands that can do without)
         """How many positional words the command needs."""
         return sum(parameter.param_type_name == "argument" for parameter in self.params)
 
 
-def spread_pictures(args: Sequence[str], images: set[str], taking: set[str], wanted: int) -> list[str]:
+def spread_pictures(
+    args: Sequence[str], images: set[str], taking: set[str], wanted: int, *, many_questions: bool = False
+) -> list[str]:
     """Put the option before every picture that follows another.
 
     Args:
@@ -88,6 +95,7 @@ def spread_pictures(args: Sequence[str], images: set[str], taking: set[str], wan
         taking: Forms of all options that take a value.
         wanted: Positional words (the prompt) that the command needs; where none stands elsewhere, the last word of a
             row of pictures is one.
+        many_questions: Whether sentences before that last word are questions too.
 
     Returns:
         Words that say the same with one value an option.
@@ -106,7 +114,8 @@ def spread_pictures(args: Sequence[str], images: set[str], taking: set[str], wan
             rows.append(range(start, place))
     free += max(0, len(words) - place - 1)  # after --
     prompt = _prompt(words, rows) if free < wanted else None
-    pictures = {number for row in rows for number in row} - {prompt}
+    questions = {prompt} | (_sentences(words, rows, prompt) if many_questions and prompt is not None else set())
+    pictures = {number for row in rows for number in row} - questions
     option = min(images, key=len, default="")
     return [part for number, word in enumerate(words) for part in ([option, word] if number in pictures else [word])]
 
@@ -119,6 +128,13 @@ def _prompt(words: Sequence[str], rows: Sequence[range]) -> int | None:
     """Which word is the question: the last of a row, preferably one that is no file."""
     lasts = [row[-1] for row in rows]
     return next((number for number in lasts if not _is_there(words[number])), lasts[-1] if lasts else None)
+
+
+def _sentences(words: Sequence[str], rows: Sequence[range], prompt: int) -> set[int]:
+    """Words right before the question that are sentences themselves: several words, and no file."""
+    row = next(row for row in rows if row[-1] == prompt)
+    before = itertools.takewhile(lambda n: " " in words[n].strip() and not _is_there(words[n]), reversed(row[:-1]))
+    return set(before)
 
 
 def _is_there(word: str) -> bool:
