@@ -55,8 +55,8 @@ def speed(shape: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     bundles = {name: work / f"{shape}-{number}.edge" for number, name in enumerate(WAYS)}
     for name, bundle in bundles.items():
         recipe, kv = WAYS[name]
-        options = ExportOptions(format="onnx", quant=recipe, kv=kv, verify=False)
-        export_bundle(f"shape:{shape}", bundle, options)
+        if not bundle.exists():
+            export_bundle(f"shape:{shape}", bundle, ExportOptions(format="onnx", quant=recipe, kv=kv, verify=False))
         LOGGER.info("%s %s: %.1f MB", shape, name, sum(f.stat().st_size for f in bundle.iterdir()) / 1e6)
     picture = np.random.default_rng(5).integers(0, 256, (768, 1024, 3), np.uint8)
     models = {name: edge_mllm.load(bundle, threads=given.threads) for name, bundle in bundles.items()}
@@ -115,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="*", default=["smolvlm-500m", "internvl3-1b", "qwen2-vl-2b"])
     parser.add_argument("--pages", type=int, default=150, help="0 leaves the loss out")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "block_sizes", help="bundles that are there stay")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
@@ -123,8 +124,8 @@ def main() -> None:
     LOGGER.setLevel(logging.INFO)
     result = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {"speed": {}, "loss": {}}
     for shape in given.shapes:
-        with TemporaryDirectory() as work:
-            result["speed"][shape] = speed(shape, given, Path(work))
+        given.work.mkdir(parents=True, exist_ok=True)
+        result["speed"][shape] = speed(shape, given, given.work)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if given.pages:
         result["loss"] = loss(given)

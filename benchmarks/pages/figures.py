@@ -77,6 +77,14 @@ def _prompt_speed(length: str) -> Figure:
     return _result_file("prompt_weights", read, ".1f")
 
 
+def _decoding(shape: str, way: str) -> Figure:
+    return _result_file("block_sizes", lambda found: found["speed"][shape][way]["share"], ".2f")
+
+
+def _block_loss(recipe: str, read: Callable[[Found], float], form: str) -> Figure:
+    return _result_file("block_sizes", lambda found: read(found["loss"][recipe]), form)
+
+
 def _reduced(method: str) -> Figure:
     return _result_file(
         "reduction", lambda found: 100 * found["accuracy"]["settings"][method]["accuracy"]["overall"]["right"], ".1f"
@@ -224,6 +232,35 @@ FIGURES: dict[str, Figure] = {
     "plan.first-token.worst": _told("ttft_s", max),
     "plan.decode.worst": _told("decode_tps", max),
     "plan.decode.second": _told("decode_tps", _second_worst),
+    **{
+        f"blocks.{short}.{name}": _decoding(shape, way)
+        for short, shape in (("smolvlm", "smolvlm-500m"), ("internvl", "internvl3-1b"))
+        for name, way in (
+            ("b64", "int4_b64"),
+            ("b128", "int4_b128"),
+            ("q8", "int4_b32, cache q8"),
+            ("b64-q8", "int4_b64, cache q8"),
+        )
+    },
+    "blocks.b64.kl": _block_loss("int4_b64", lambda found: found["share_of_base"]["value"], ".2f"),
+    "blocks.b128.kl": _block_loss("int4_b128", lambda found: found["share_of_base"]["value"], ".2f"),
+    "blocks.b64.points": _block_loss("int4_b64", lambda found: found["points"]["value"], "+.1f"),
+    "blocks.b64.low": _block_loss("int4_b64", lambda found: found["points"]["interval_95"][0], "+.1f"),
+    "blocks.b64.high": _block_loss("int4_b64", lambda found: found["points"]["interval_95"][1], "+.1f"),
+    "blocks.questions": _block_loss("int4_b64", lambda found: found["questions"], ".0f"),
+    "blocks.smolvlm.tokens": _result_file(
+        "block_sizes", lambda found: found["speed"]["smolvlm-500m"]["prompt_tokens"], ".0f"
+    ),
+    "blocks.internvl.tokens": _result_file(
+        "block_sizes", lambda found: found["speed"]["internvl3-1b"]["prompt_tokens"], ".0f"
+    ),
+    "calibration.q8-cache": _result_file(
+        "quantisation",
+        lambda found: (
+            found["decoders"]["int4_b32"]["ours, cache q8"]["kl"] / found["decoders"]["int4_b32"]["ours"]["kl"]
+        ),
+        ".2f",
+    ),
     "calibration.q4_0": _share("q4_0"),
     "calibration.q4_k_m": _share("q4_k_m"),
     "calibration.int4_b32": _share("int4_b32"),
