@@ -34,7 +34,8 @@ import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import SPEC_FILE, read_bundle, write_spec  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.machine.npu import qnn_library  # noqa: E402
-from edge_mllm.tower.npu.process import NpuGraph, NpuProcess, NpuSession, Port  # noqa: E402
+from edge_mllm.tower.npu.process import NpuProcess, NpuSession, Port  # noqa: E402
+from edge_mllm.tower.npu.qnn import QnnGraph  # noqa: E402
 from edge_mllm.tower.placement import Placement  # noqa: E402
 from edge_mllm.tower.tower import VisionTower  # noqa: E402
 from edge_mllm_export.calibrate.calibration import MEASURING, read_calibration  # noqa: E402
@@ -155,8 +156,8 @@ def towers(exact: Exact, work: Path) -> dict[str, Any]:
 def measured(tower: Any, exact: Exact, work: Path) -> dict[str, Any]:
     half, profile = tower.precision == "fp16", work / "profile.csv"
     context = next(each for each in tower.contexts if each.architecture == "v75")
-    place = NpuGraph(file=work / context.graph.file, architecture="v75", half=half)
-    process, seconds, cosine = NpuProcess(qnn_library(), place), [], {}
+    place = QnnGraph(file=work / context.graph.file, architecture="v75", half=half)
+    process, seconds, cosine = NpuProcess(place.through(qnn_library())), [], {}
     for kind, tiles in exact.tiles.items():
         start = time.perf_counter()
         cosine[kind] = cosines(encoded(process, tiles, tower.tiles), exact.rows[kind])
@@ -177,8 +178,8 @@ def measured(tower: Any, exact: Exact, work: Path) -> dict[str, Any]:
         }
     profile.unlink(missing_ok=True)
     watched = {"profiling_level": "detailed", "profiling_file_path": str(profile)}
-    graph = NpuGraph(file=work / tower.graph.file, architecture="v75", half=half, options=watched)
-    process = NpuProcess(qnn_library(), graph)
+    graph = QnnGraph(file=work / tower.graph.file, architecture="v75", half=half, options=watched)
+    process = NpuProcess(graph.through(qnn_library()))
     encoded(process, exact.tiles["pages"][: 8 * tower.tiles], tower.tiles)
     process.close()
     return report | {"cycles": cycles(profile, work / tower.graph.file, tower.tiles)}
@@ -196,7 +197,7 @@ def large(work: Path) -> dict[str, Any]:
     (tower,) = write_npu_towers(job, target, lambda text: print(text, flush=True))
     seconds, pixels = time.perf_counter() - start, samples[-1]["pixels"]
     exact = Exact.of(job, pixels)
-    process = NpuProcess(qnn_library(), NpuGraph(file=work / tower.contexts[0].graph.file, architecture="v75"))
+    process = NpuProcess(QnnGraph(file=work / tower.contexts[0].graph.file, architecture="v75").through(qnn_library()))
     start = time.perf_counter()
     ours = encoded(process, pixels, 1)
     return {
@@ -278,7 +279,7 @@ def in_turns(graphs: Mapping[str, Path], pixels: Array) -> dict[str, dict[str, A
         profile = file.with_suffix(".csv")
         profile.unlink(missing_ok=True)
         watched = {"profiling_level": "detailed", "profiling_file_path": str(profile)}
-        processes[name] = NpuProcess(library, NpuGraph(file=file, architecture="v75", options=watched))
+        processes[name] = NpuProcess(QnnGraph(file=file, architecture="v75", options=watched).through(library))
     for place in range(16):
         for process in processes.values():
             process.run({"pixels": pixels[place % len(pixels)][None]})
