@@ -42,7 +42,7 @@ from edge_mllm_export.calibrate.calibration import MEASURING, read_calibration  
 from edge_mllm_export.families.registry import find_family  # noqa: E402
 from edge_mllm_export.job import Job  # noqa: E402
 from edge_mllm_export.source.source import resolve_source  # noqa: E402
-from edge_mllm_export.targets import NPU_PRECISIONS, Target  # noqa: E402
+from edge_mllm_export.targets import PRECISIONS, Target  # noqa: E402
 from edge_mllm_export.write.npu.tower import write_npu_towers  # noqa: E402
 from edge_mllm_export.write.vision.tower import NPU_TILES, tower_samples, trace_tower  # noqa: E402
 from edge_mllm_quant.npu import fixed_scales  # noqa: E402
@@ -139,11 +139,11 @@ def encoded(process: Any, pixels: Array, tiles: int) -> Array:
 def towers(exact: Exact, work: Path) -> dict[str, Any]:
     """Every precision: written, compiled, run."""
     found: dict[str, Any] = {}
-    for precision in NPU_PRECISIONS:
+    for precision in PRECISIONS["qnn-htp"]:
         target = Target("qnn-htp", ARCHITECTURES if precision == "a16w8" else ("v75",), precision)
         folder = work / precision
         folder.mkdir()
-        job = replace(exact.job, staging=folder, target=target)
+        job = replace(exact.job, staging=folder, targets=(target,))
         start = time.perf_counter()
         for tower in write_npu_towers(job, target, lambda _: None):
             seconds, start = time.perf_counter() - start, time.perf_counter()
@@ -193,7 +193,7 @@ def large(work: Path) -> dict[str, Any]:
     samples = tower_samples(checkpoint, family, pictures, most=4)
     target = Target("qnn-htp", ("v75",))
     start = time.perf_counter()
-    job = Job(checkpoint, family, {}, work, work, target=target, npu_samples=samples[:3])
+    job = Job(checkpoint, family, {}, work, work, targets=(target,), npu_samples=samples[:3])
     (tower,) = write_npu_towers(job, target, lambda text: print(text, flush=True))
     seconds, pixels = time.perf_counter() - start, samples[-1]["pixels"]
     exact = Exact.of(job, pixels)
@@ -304,7 +304,7 @@ def answers(work: Path, job: Job, pages: int, simulated: int) -> dict[str, Any]:
     out = work / "starter-npu.edge"
     shutil.copytree(STARTER, out)
     target = Target("qnn-htp", ("v75",))
-    npu = write_npu_towers(replace(job, staging=out, target=target), target, lambda _: None)
+    npu = write_npu_towers(replace(job, staging=out, targets=(target,)), target, lambda _: None)
     write_spec(replace(read_bundle(out).spec, npu=npu), out / SPEC_FILE)
     asked = list(evaluate.questions(pages))
     right: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""The libraries that run compiled towers on Rockchip's NPUs: rknn-toolkit-lite2, and librknnrt.so of the board's system.
+"""The libraries that run compiled towers on Rockchip's NPUs: rknn-toolkit-lite2, and the system's librknnrt.so.
 
 librknnrt.so has its version as text in it. A tower is run by the version that it was compiled with: with others the
 library refuses it (airockchip/rknn-toolkit2 issues 254 and 281) or ends its process.

@@ -27,7 +27,7 @@ def test_the_whole_tower_is_taken(name: str, tmp_path: Path) -> None:
     import onnxruntime
 
     from edge_mllm.machine.npu import qnn_library
-    from edge_mllm_export.write.npu.compiler import nodes_on_cpu
+    from edge_mllm_export.write.npu.qnn_compiler import nodes_on_cpu
     from edge_mllm_export.write.vision.tower import trace_tower
     from edge_mllm_quant.npu.fixed_scales import fix_scales
     from edge_mllm_quant.npu.plain_graph import plain_graph

@@ -105,7 +105,7 @@ def test_a_compiler_that_refuses_operators_names_them(npu_starter: NpuStarter, t
     from onnx import TensorProto, helper, save_model
 
     from edge_mllm_export.errors import NpuNodesError
-    from edge_mllm_export.write.npu.compiler import compile_graph
+    from edge_mllm_export.write.npu.qnn_compiler import compile_graph
 
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Shrink", ["x"], ["y"])], "odd", ports[:1], ports[1:])

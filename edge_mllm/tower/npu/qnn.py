@@ -71,9 +71,7 @@ def compiled(bundle: OpenBundle, tower: NpuTower, npu: Npu, library: QnnLibrary)
             f"(onnxruntime-qnn {library.version}); export the model again or install the other version"
         )
     bundle.checked(context.binary)
-    graph = QnnGraph(
-        file=checked_graph(bundle, tower, context.graph), architecture=npu.architecture, half=_half(tower)
-    )
+    graph = QnnGraph(file=checked_graph(bundle, tower, context.graph), architecture=npu.architecture, half=_half(tower))
     return _place(graph, library, tower, npu, context.binary.sha256)
 
 

@@ -36,7 +36,9 @@ class _Graph:
         self._session = session
         self._names = [port.name for port in session.get_outputs()]
         found = {"inputs": session.get_inputs(), "outputs": session.get_outputs()}
-        self.ports = {kind: [[each.name, each.type, list(each.shape)] for each in ports] for kind, ports in found.items()}
+        self.ports = {
+            kind: [[each.name, each.type, list(each.shape)] for each in ports] for kind, ports in found.items()
+        }
         self.facts = {"nodes": _nodes(session) if assigned else []}
 
     def run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The child process that holds a tower on an NPU: vendors' libraries can end their process, and then it is this one.
 
 ``worker.py BACKEND``: the backend is a Python file with a function ``load(request)``, which gives an object with
-``ports`` (inputs and outputs, each as name, type and shape), ``facts`` and ``run(arrays)``. Messages are a line of JSON,
-followed by the bytes of the arrays that it announces: in on standard input, out on the file descriptor that was standard
-output before the libraries could print to it. Run by path and by other Pythons than ours, so it imports nothing of this
-package.
+``ports`` (inputs and outputs, each as name, type and shape), ``facts`` and ``run(arrays)``. Messages are a line of
+JSON, followed by the bytes of the arrays that it announces: in on standard input, out on the file descriptor that was
+standard output before the libraries could print to it. Run by path and by other Pythons than ours, so it imports
+nothing of this package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A plain float graph with the operators of ONNX 1.14 (opset 19), which Rockchip's compiler stops at.
 
-GELU, an operator from opset 20 on, becomes what its definition says. What other operators gained since then are types of
-tensors; ONNX's checker holds the graph against opset 19 before it is handed out.
+GELU, an operator from opset 20 on, becomes what its definition says. What other operators gained since then are types
+of tensors; ONNX's checker holds the graph against opset 19 before it is handed out.
 """
 
 from __future__ import annotations
