@@ -149,7 +149,7 @@ class NpuFidelityError(EdgeMLLMError, ValueError):
         self.found, self.floor = found, floor
 
 
-class RknnToolkitError(EdgeMLLMError, OSError):
+class RknnToolkitError(EdgeMLLMError, RuntimeError):
     """Rockchip's compiler cannot be had."""
 
     def __init__(self, reason: str) -> None:
@@ -157,6 +157,3 @@ class RknnToolkitError(EdgeMLLMError, OSError):
             f"rknn-toolkit2 cannot be used: {reason}; name a Python that has it in EDGE_MLLM_RKNN_PYTHON, or leave "
             "`target` out"
         )
-
-    def __str__(self) -> str:
-        return str(self.args[0])

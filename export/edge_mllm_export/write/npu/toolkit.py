@@ -89,7 +89,10 @@ def make_environment(folder: Path) -> None:
 
 
 def _step(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RknnToolkitError(f"'{command[0]}' cannot be started ({error.strerror})") from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no reason")
