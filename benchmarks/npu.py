@@ -351,12 +351,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found |= {"towers": towers(exact, work), **choices(exact, work)}
         if "answers" in given.parts:
             found["answers"] = answers(work, job, given.pages, given.simulated)
+    where = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": asdict(fingerprint(peaks=False))}
     if "large" in given.parts:
         with TemporaryDirectory() as scratch:
-            found["large"] = large(Path(scratch))
+            found["large"] = large(Path(scratch)) | where
+    if {"towers", "answers"} & {*given.parts}:
+        found |= where
     found |= {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
         "compiler": {"onnxruntime-qnn": library.version, "qnn": library.sdk},
         "simulated": True,
         "calibration_tiles": len(job.npu_samples),

@@ -84,7 +84,7 @@ def write_rknn_tower(job: Job, target: Target, model: onnx.ModelProto, announce:
     exact = _exact(job.work / GRAPH, held_back)
     quantised = target.precision == "int8"
     if quantised:
-        _write_samples(job.work, job.npu_samples, held_back)
+        write_samples(job.work, job.npu_samples, held_back)
     contexts, found, way = [], 0.0, FLOATS
     for chip in target.architectures:
         announce(f"compiling for {target.kind} {chip}")
@@ -166,7 +166,7 @@ def _held_back(samples: Sequence[Feeds]) -> Sequence[Feeds]:
     return samples[step - 1 :: step][:_COMPARED]
 
 
-def _write_samples(work: Path, samples: Sequence[Feeds], held_back: Sequence[Feeds]) -> None:
+def write_samples(work: Path, samples: Sequence[Feeds], held_back: Sequence[Feeds]) -> None:
     """One .npy for each sample that is not compared, and the file that names them."""
     apart = {id(feeds) for feeds in held_back}
     kept = [feeds for feeds in samples if id(feeds) not in apart] or samples
