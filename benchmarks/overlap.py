@@ -91,10 +91,12 @@ def measured(given: argparse.Namespace, engine: str) -> dict[str, Any]:
     options: dict[str, Any] = {"engine": engine, "threads": given.threads, "cache_bytes": 0, "provider": "cpu"}
     with edge_mllm.load(given.bundle, **options) as model:
         encoder, decoder = model.pipeline.parts.encoder, model.pipeline.parts.decoder
+        file, spec = bundle.file("vision"), bundle.spec
         towers = {
-            name: kind.of(bundle, threads=1, place=place)
+            name: kind(file, spec.vision, spec.decoder.row_width, threads=1, place=place)
             for name, kind in zip(WAYS, (VisionTower, Before), strict=True)
         }
+        assert [towers[name].apart for name in WAYS] == [True, False]  # noqa: S101 - or nothing is compared
         empty = decoder.state()
         model.generate("What is this?", max_new_tokens=1)  # what is made once
         for _ in range(given.rounds):
