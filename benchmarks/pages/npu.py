@@ -23,7 +23,8 @@ def npu(results: Path) -> str:
         "the checkpoint's tower in float32, over visual tokens of held-out pages, and of noise, "
         "plain colours and a slope."
     )
-    parts = [table(head, rows), note, _large(found["large"]), _answers(found["answers"]), _room(found), _narrow(found), _cycles(found)]
+    texts = [_large(found["large"]), _answers(found["answers"]), _room(found), _narrow(found), _cycles(found)]
+    parts = [table(head, rows), note, *texts]
     return "\n\n".join(parts)
 
 

@@ -29,9 +29,9 @@ def check_targets(job: Job, announce: Announce) -> None:
     vision = job.family.vision(job.checkpoint)
     if vision.patches is not None:
         raise SettingError(
-            f"`target`: the tower of {job.family.name} takes pictures of any size and the graph of an NPU has one: padding "
-            "pictures to a few sizes would need masks, which these graphs do not have, and resizing them would show the "
-            "model other pixels than its own processor does"
+            f"`target`: the tower of {job.family.name} takes pictures of any size and the graph of an NPU has one: "
+            "padding pictures to a few sizes would need masks, which these graphs do not have, and resizing them would "
+            "show the model other pixels than its own processor does"
         )
     for target in job.targets:
         if target.kind == "rknn":
