@@ -34,14 +34,15 @@ import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import SPEC_FILE, read_bundle, write_spec  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.machine.npu import qnn_library  # noqa: E402
-from edge_mllm.tower.npu.process import NpuGraph, NpuProcess, NpuSession, Port  # noqa: E402
+from edge_mllm.tower.npu.process import NpuProcess, NpuSession, Port  # noqa: E402
+from edge_mllm.tower.npu.qnn import QnnGraph  # noqa: E402
 from edge_mllm.tower.placement import Placement  # noqa: E402
 from edge_mllm.tower.tower import VisionTower  # noqa: E402
 from edge_mllm_export.calibrate.calibration import MEASURING, read_calibration  # noqa: E402
 from edge_mllm_export.families.registry import find_family  # noqa: E402
 from edge_mllm_export.job import Job  # noqa: E402
 from edge_mllm_export.source.source import resolve_source  # noqa: E402
-from edge_mllm_export.targets import NPU_PRECISIONS, Target  # noqa: E402
+from edge_mllm_export.targets import PRECISIONS, Target  # noqa: E402
 from edge_mllm_export.write.npu.tower import write_npu_towers  # noqa: E402
 from edge_mllm_export.write.vision.tower import NPU_TILES, tower_samples, trace_tower  # noqa: E402
 from edge_mllm_quant.npu import fixed_scales  # noqa: E402
@@ -138,11 +139,11 @@ def encoded(process: Any, pixels: Array, tiles: int) -> Array:
 def towers(exact: Exact, work: Path) -> dict[str, Any]:
     """Every precision: written, compiled, run."""
     found: dict[str, Any] = {}
-    for precision in NPU_PRECISIONS:
+    for precision in PRECISIONS["qnn-htp"]:
         target = Target("qnn-htp", ARCHITECTURES if precision == "a16w8" else ("v75",), precision)
         folder = work / precision
         folder.mkdir()
-        job = replace(exact.job, staging=folder, target=target)
+        job = replace(exact.job, staging=folder, targets=(target,))
         start = time.perf_counter()
         for tower in write_npu_towers(job, target, lambda _: None):
             seconds, start = time.perf_counter() - start, time.perf_counter()
@@ -155,8 +156,8 @@ def towers(exact: Exact, work: Path) -> dict[str, Any]:
 def measured(tower: Any, exact: Exact, work: Path) -> dict[str, Any]:
     half, profile = tower.precision == "fp16", work / "profile.csv"
     context = next(each for each in tower.contexts if each.architecture == "v75")
-    place = NpuGraph(file=work / context.graph.file, architecture="v75", half=half)
-    process, seconds, cosine = NpuProcess(qnn_library(), place), [], {}
+    place = QnnGraph(file=work / context.graph.file, architecture="v75", half=half)
+    process, seconds, cosine = NpuProcess(place.through(qnn_library())), [], {}
     for kind, tiles in exact.tiles.items():
         start = time.perf_counter()
         cosine[kind] = cosines(encoded(process, tiles, tower.tiles), exact.rows[kind])
@@ -177,8 +178,8 @@ def measured(tower: Any, exact: Exact, work: Path) -> dict[str, Any]:
         }
     profile.unlink(missing_ok=True)
     watched = {"profiling_level": "detailed", "profiling_file_path": str(profile)}
-    graph = NpuGraph(file=work / tower.graph.file, architecture="v75", half=half, options=watched)
-    process = NpuProcess(qnn_library(), graph)
+    graph = QnnGraph(file=work / tower.graph.file, architecture="v75", half=half, options=watched)
+    process = NpuProcess(graph.through(qnn_library()))
     encoded(process, exact.tiles["pages"][: 8 * tower.tiles], tower.tiles)
     process.close()
     return report | {"cycles": cycles(profile, work / tower.graph.file, tower.tiles)}
@@ -192,11 +193,11 @@ def large(work: Path) -> dict[str, Any]:
     samples = tower_samples(checkpoint, family, pictures, most=4)
     target = Target("qnn-htp", ("v75",))
     start = time.perf_counter()
-    job = Job(checkpoint, family, {}, work, work, target=target, npu_samples=samples[:3])
+    job = Job(checkpoint, family, {}, work, work, targets=(target,), npu_samples=samples[:3])
     (tower,) = write_npu_towers(job, target, lambda text: print(text, flush=True))
     seconds, pixels = time.perf_counter() - start, samples[-1]["pixels"]
     exact = Exact.of(job, pixels)
-    process = NpuProcess(qnn_library(), NpuGraph(file=work / tower.contexts[0].graph.file, architecture="v75"))
+    process = NpuProcess(QnnGraph(file=work / tower.contexts[0].graph.file, architecture="v75").through(qnn_library()))
     start = time.perf_counter()
     ours = encoded(process, pixels, 1)
     return {
@@ -278,7 +279,7 @@ def in_turns(graphs: Mapping[str, Path], pixels: Array) -> dict[str, dict[str, A
         profile = file.with_suffix(".csv")
         profile.unlink(missing_ok=True)
         watched = {"profiling_level": "detailed", "profiling_file_path": str(profile)}
-        processes[name] = NpuProcess(library, NpuGraph(file=file, architecture="v75", options=watched))
+        processes[name] = NpuProcess(QnnGraph(file=file, architecture="v75", options=watched).through(library))
     for place in range(16):
         for process in processes.values():
             process.run({"pixels": pixels[place % len(pixels)][None]})
@@ -303,7 +304,7 @@ def answers(work: Path, job: Job, pages: int, simulated: int) -> dict[str, Any]:
     out = work / "starter-npu.edge"
     shutil.copytree(STARTER, out)
     target = Target("qnn-htp", ("v75",))
-    npu = write_npu_towers(replace(job, staging=out, target=target), target, lambda _: None)
+    npu = write_npu_towers(replace(job, staging=out, targets=(target,)), target, lambda _: None)
     write_spec(replace(read_bundle(out).spec, npu=npu), out / SPEC_FILE)
     asked = list(evaluate.questions(pages))
     right: dict[str, Array] = {}
@@ -350,12 +351,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found |= {"towers": towers(exact, work), **choices(exact, work)}
         if "answers" in given.parts:
             found["answers"] = answers(work, job, given.pages, given.simulated)
+    where = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": asdict(fingerprint(peaks=False))}
     if "large" in given.parts:
         with TemporaryDirectory() as scratch:
-            found["large"] = large(Path(scratch))
+            found["large"] = large(Path(scratch)) | where
+    if {"towers", "answers"} & {*given.parts}:
+        found |= where
     found |= {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
         "compiler": {"onnxruntime-qnn": library.version, "qnn": library.sdk},
         "simulated": True,
         "calibration_tiles": len(job.npu_samples),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import batches
-from benchmarks.pages.npu import npu
+from benchmarks.pages.npu import npu, overlap, rknn
 from benchmarks.pages.options import options
 from benchmarks.pages.tables import table
 
@@ -150,6 +150,8 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": _recipes,
     "devices": _devices,
     "npu": lambda: npu(ROOT / "benchmarks" / "results"),
+    "rknn": lambda: rknn(ROOT / "benchmarks" / "results"),
+    "overlap": lambda: overlap(ROOT / "benchmarks" / "results"),
     "batch scaling": batches.scaling,
     "batch plan": batches.plan,
 }

@@ -1,4 +1,4 @@
-"""The starter's tower for NPUs, from benchmarks/results/npu.json."""
+"""Towers for NPUs, from benchmarks/results/npu.json, rknn.json and overlap.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def npu(results: Path) -> str:
         "the checkpoint's tower in float32, over visual tokens of held-out pages, and of noise, "
         "plain colours and a slope."
     )
-    parts = [table(head, rows), note, _answers(found["answers"]), _room(found), _narrow(found), _cycles(found)]
+    texts = [_large(found["large"]), _answers(found["answers"]), _room(found), _narrow(found), _cycles(found)]
+    parts = [table(head, rows), note, *texts]
     return "\n\n".join(parts)
 
 
@@ -34,6 +35,54 @@ def _cosines(found: dict[str, Any]) -> list[str]:
 def _row(name: str, tower: dict[str, Any]) -> list[str]:
     size = f"{tower['context_bytes']['v75'] / 1e6:.1f} MB"
     return [f"`{name}`", *_cosines(tower["cosine"]), size, str(sum(tower["nodes_on_cpu"].values()))]
+
+
+def _large(found: dict[str, Any]) -> str:
+    return (
+        f"One tile of {found['shape']}'s tower (SigLIP-B/16 at 512 pixels, random weights) in `a16w8`: mean cosine "
+        f"{found['cosine']['mean']:.5f}, least {found['cosine']['least']:.5f}, compiled "
+        f"{found['context_bytes'] / 1e6:.0f} MB, {sum(found['nodes_on_cpu'].values())} operators left to the CPU."
+    )
+
+
+def rknn(results: Path) -> str:
+    """Fidelity of what Rockchip's compiler makes."""
+    found: dict[str, Any] = json.loads((results / "rknn.json").read_text())
+    head = ["starter's tower", "scales by", *_COSINES, "compiled", "kept by an export"]
+    rows = [
+        [
+            f"`{tower['precision']}`, {tower['chip']}",
+            tower["scales"],
+            *_cosines(tower["cosine"]),
+            f"{tower['bytes'] / 1e6:.1f} MB",
+            "yes" if tower["kept_by_export"] else "no",
+        ]
+        for tower in found["towers"]
+    ]
+    note = f"Simulated: rknn-toolkit2 {found['toolkit']}. Cosines as above."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def overlap(results: Path) -> str:
+    """First tokens with a tower that sleeps, beside the decoder and before it."""
+    found: dict[str, Any] = json.loads((results / "overlap.json").read_text())
+    head = ["bundle", "engine", "pictures", "tiles", "a tile", "decoder after the tower", "beside it", "same cache"]
+    rows = [
+        [
+            case["bundle"],
+            case["engine"],
+            str(case["pictures"]),
+            str(case["tiles"]),
+            f"{case['tile_s']:.2f} s",
+            f"{case['before']['ttft_s']:.2f} s",
+            f"{case['beside']['ttft_s']:.2f} s",
+            "bit for bit" if case["same_cache"] else "no",
+        ]
+        for case in found["cases"]
+    ]
+    rounds = min(case["rounds"] for case in found["cases"])
+    note = f"To the first token: medians of {rounds} rounds in turns, one thread, on a machine that did other work too."
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def _answers(found: dict[str, Any]) -> str:

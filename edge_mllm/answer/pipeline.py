@@ -18,6 +18,7 @@ from edge_mllm.answer.decoding.prompt_lookup import GuessingSteps
 from edge_mllm.answer.decoding.sampling import LogitsProcessor, Sampler
 from edge_mllm.answer.limits import Limit, LimitError
 from edge_mllm.answer.messages import last_question
+from edge_mllm.answer.pictures.filling import Filling
 from edge_mllm.answer.pictures.picture import ConversationPicture, reduction_usage, seen_together
 from edge_mllm.answer.pictures.settling import Settler
 from edge_mllm.answer.planner import Planner
@@ -98,6 +99,7 @@ class Pipeline:
         self._settler = Settler(parts.encoder, parts.decoder)
         self._planner = Planner(parts)
         self._anonymous = AnonymousPeak()
+        self._filling = Filling(parts.encoder, parts.decoder, self._anonymous)
         self.tells_large_pages = False
         """Whether answers say how much memory is in large pages."""
 
@@ -346,23 +348,8 @@ class Pipeline:
 
     def _prefill(self, job: _Job) -> tuple[Prefill, FloatArray]:
         """Encode what is needed and fill the cache; the logits are those of the first token."""
-        pictures, watch = job.pictures, job.watch
-        begun = Prefill(self._cells, job.prompt, [each.key for each in pictures], keep_any=job.keep_any)
-        width = self._decoder.row_width
-        embeddings = [
-            self._encoder.decoder_rows(picture, watch) if missing else picture.no_embeddings(width)
-            for picture, missing in zip(pictures, begun.missing, strict=True)
-        ]
-        self._anonymous.note()
-        self._encoder.release()
-        watch.prefilled = begun.cells - begun.kept
-        with watch.stage("load"):
-            self._decoder.warm(watch.prefilled)
-        with watch.stage("prefill"):
-            self._decoder.reserve(begun.cells + job.request.max_new_tokens)
-            logits = begun.fill(embeddings, [each.token_grid for each in pictures], [each.kept for each in pictures])
-        self._anonymous.note()
-        return begun, logits
+        begun = Prefill(self._cells, job.prompt, [each.key for each in job.pictures], keep_any=job.keep_any)
+        return begun, self._filling.fill(begun, job.pictures, job.watch, job.request.max_new_tokens)
 
     def _answer(
         self, job: _Job, steps: Sequence[Step], finish: FinishReason, kept: int, guesses: GuessingSteps | None

@@ -26,7 +26,7 @@ class Timings:
     preprocess_s: float = 0.0
     """Reading, resizing and tiling the pictures."""
     vision_s: float = 0.0
-    """The tower."""
+    """The tower; where it works beside the processor, on an NPU, what the answer waited for it."""
     prefill_s: float = 0.0
     """The decoder over the prompt."""
     ttft_s: float = 0.0
@@ -129,6 +129,17 @@ class Stopwatch:
         """Count seconds of a stage that passed before this watch was started."""
         self._seconds[name] += seconds
         self._start -= seconds
+
+    def move(self, name: Stage, to: Stage, seconds: float) -> None:
+        """Count seconds of one stage as another's, as many as it has."""
+        moved = min(seconds, self._seconds[name])
+        self._seconds[name] -= moved
+        self._seconds[to] += moved
+
+    @property
+    def load_s(self) -> float:
+        """What was loaded for this answer."""
+        return self._seconds["load"]
 
     @property
     def spent_s(self) -> float:

@@ -156,8 +156,8 @@ class Part:
     precision: str
 
 
-NpuTarget = Literal["qnn-htp"]
-NpuPrecision = Literal["a16w8", "a8w8", "fp16"]
+NpuTarget = Literal["qnn-htp", "rknn"]
+NpuPrecision = Literal["a16w8", "a8w8", "fp16", "int8"]
 """Bits of activations and weights."""
 
 
@@ -166,12 +166,12 @@ class NpuContext:
     """A tower compiled for one architecture. Drivers take the wrong one: both facts are the runtime's to check."""
 
     architecture: str
-    """As ``v75``, a generation of Hexagon processors."""
+    """As ``v75``, a generation of Hexagon processors, or ``rk3588``, a chip."""
     sdk: str
     """Version of the compiler, as ``2.51.0``."""
-    graph: Part
-    """An ONNX graph of one node that names the binary."""
     binary: Part
+    graph: Part | None = None
+    """An ONNX graph of one node that names the binary; None where the vendor's library reads the binary itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +182,8 @@ class NpuTower:
     precision: NpuPrecision
     tiles: int
     """Tiles of one run: a shape of an NPU's graph is fixed."""
-    graph: Part
-    """The quantised graph, which any SDK can compile and a CPU can run."""
+    graph: Part | None = None
+    """The quantised graph, which any SDK can compile and a CPU can run; None where no device compiles."""
     contexts: tuple[NpuContext, ...] = ()
     report: dict[str, Any] = field(default_factory=dict)
     """How it was made."""
@@ -191,7 +191,8 @@ class NpuTower:
     @property
     def files(self) -> tuple[Part, ...]:
         """Everything it consists of."""
-        return (self.graph, *(part for each in self.contexts for part in (each.graph, each.binary)))
+        parts = (self.graph, *(part for each in self.contexts for part in (each.graph, each.binary)))
+        return tuple(part for part in parts if part is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

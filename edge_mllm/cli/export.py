@@ -74,15 +74,19 @@ Overrides = Annotated[
     typer.Option(metavar="TARGET=TYPE", help="An exception, as head=q4_0, projector=fp32, 'blk.*.ffn_down=q8_0'."),
 ]
 Target = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="NPU[:ARCH,...]",
-        help="Also the tower for an NPU: qnn-htp, or qnn-htp:v73,v75 compiled for these generations of Hexagon.",
+        help="Also the tower for NPUs: qnn-htp, or qnn-htp:v73,v75 compiled for these generations of Hexagon; "
+        "rknn:rk3588,rk3576 for Rockchip's.",
     ),
 ]
 NpuPrecision = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Of the tower for an NPU: a16w8 (default), a8w8, fp16 (needs no calibration)."),
+    typer.Option(
+        metavar="NAME",
+        help="Of the tower for an NPU: a16w8 (default of qnn-htp), a8w8, fp16 (default of rknn), int8 (rknn alone).",
+    ),
 ]
 TileTags = Annotated[bool, typer.Option("--tile-tags", help="A text tag before every tile, for models trained so.")]
 PanAndScan = Annotated[
@@ -181,7 +185,7 @@ def export(
         max_size=None if max_size is None else parse_bytes(max_size),
         max_loss=max_loss,
         vision=vision,
-        target=target,
+        target=tuple(target or ()),
         npu_precision=npu_precision,
         base=base,
         mmproj=mmproj,

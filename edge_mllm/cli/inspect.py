@@ -14,8 +14,9 @@ from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.gguf_pair import PairFiles
-    from edge_mllm.bundle.spec import BundleSpec
+    from edge_mllm.bundle.spec import BundleSpec, Part
 
+_COMPILERS = {"qnn-htp": "QNN", "rknn": "rknn-toolkit2"}
 _LONG = 5
 """Most entries of a list that is shown whole."""
 
@@ -67,13 +68,15 @@ def _show(spec: BundleSpec, path: Path) -> None:
     parts = [(name, part.file, part.precision, f"{part.bytes / 1e6:.2f}") for name, part in spec.parts.items()]
     show_table(console, ("part", "file", "precision", "MB"), parts, right=("MB",), title="\nparts")
     npu = [
-        (f"{tower.target} {each.architecture} (QNN {each.sdk})", each.binary.file, f"{each.binary.bytes / 1e6:.2f}")
+        (
+            f"{tower.target} {each.architecture} ({_COMPILERS[tower.target]} {each.sdk})",
+            each.binary.file,
+            f"{each.binary.bytes / 1e6:.2f}",
+        )
         for tower in spec.npu
         for each in tower.contexts
     ]
-    graphs = [
-        (f"{t.target}, {t.precision}, {t.tiles} a run", t.graph.file, f"{t.graph.bytes / 1e6:.2f}") for t in spec.npu
-    ]
+    graphs = [(f"{tower.target}, {tower.precision}, {tower.tiles} a run", *_size(tower.graph)) for tower in spec.npu]
     if graphs:
         show_table(console, ("NPU", "file", "MB"), graphs + npu, right=("MB",), title="\ntowers for NPUs")
     try:
@@ -88,6 +91,11 @@ def _show(spec: BundleSpec, path: Path) -> None:
         show_verification(console, str(spec.verification["reference"]), rows)
     else:
         console.print("\nverification: none was recorded")
+
+
+def _size(part: Part | None) -> tuple[str, str]:
+    """Name and megabytes of a file that need not be there."""
+    return ("", "") if part is None else (part.file, f"{part.bytes / 1e6:.2f}")
 
 
 def _rule(name: str, value: object) -> str:

@@ -74,6 +74,10 @@ class LazyDecoder:
         """Append segments; return the logits of the last position or of every one."""
         return self.open().prefill(segments, all_logits=all_logits)
 
+    def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """Segments in pieces that are computed one by one anyway."""
+        return self.open().runs(segments)
+
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
         return self.open().step(token)

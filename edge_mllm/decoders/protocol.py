@@ -93,6 +93,13 @@ class Decoder(Protocol):
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         ...
 
+    def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """Segments in pieces: a :meth:`prefill` of one after the other computes bit for bit what one of all does.
+
+        Embeddings are not read: they may still be on their way. One piece where there is no such place to cut.
+        """
+        ...
+
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
         ...

@@ -44,6 +44,28 @@ def split_segments(segments: Sequence[Segment], skip: int, borders: Sequence[int
     return [group for group in groups if group]
 
 
+def cut_segments(segments: Sequence[Segment], ends: Sequence[int]) -> list[list[Segment]]:
+    """Segments in pieces that end after so many cells; the last end is the number of all. No picture has a grid."""
+    pieces: list[list[Segment]] = []
+    start = 0
+    for end in ends:
+        piece, done = [], 0
+        for segment, length in zip(segments, lengths(segments), strict=True):
+            first, last = max(start - done, 0), min(end - done, length)
+            if first < last:
+                piece.append(_part(segment, first, last))
+            done += length
+        pieces.append(piece)
+        start = end
+    return pieces
+
+
+def _part(segment: Segment, start: int, end: int) -> Segment:
+    if isinstance(segment, Tokens):
+        return Tokens(segment.ids[start:end])
+    return Visual(segment.embeddings[start:end])
+
+
 def _without(segment: Segment, count: int) -> Segment:
     """A segment without its first ``count`` cells."""
     if isinstance(segment, Tokens):

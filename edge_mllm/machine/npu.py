@@ -59,7 +59,9 @@ class Npu:
     @property
     def label(self) -> str:
         """For people and results."""
-        known = f"{self.name} {self.architecture}".rstrip()
+        known = self.name
+        if self.architecture.upper() != self.name:  # a chip of Rockchip's is its own architecture
+            known = f"{self.name} {self.architecture}".rstrip()
         return f"{known} (simulated)" if self.simulated else known
 
 

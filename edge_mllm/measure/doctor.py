@@ -10,6 +10,7 @@ from typing import Literal
 from edge_mllm.machine.cpu import Processor
 from edge_mllm.machine.npu import Npu, QnnLibrary
 from edge_mllm.machine.others import competes
+from edge_mllm.machine.rknn import RknnLibrary
 from edge_mllm.machine.thermal import Thermal
 
 Status = Literal["ok", "info", "warning", "problem"]
@@ -104,6 +105,8 @@ class Facts:
     npus: tuple[Npu, ...] = ()
     qnn: QnnLibrary | str = ""
     """The plug-in for Qualcomm's NPUs, or why there is none."""
+    rknn: RknnLibrary | str = ""
+    """The libraries for Rockchip's NPUs, or why there are none."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,9 @@ def _onnxruntime(facts: Facts) -> Iterable[Finding]:
 def _npus(facts: Facts) -> Iterable[Finding]:
     """NPUs and whether a tower can run on them."""
     for npu in facts.npus:
-        if npu.kind != "hexagon":
+        if npu.kind == "rockchip":
+            yield _rockchip(npu, facts.rknn)
+        elif npu.kind != "hexagon":
             yield Finding(
                 "info", "NPU", f"found: {npu.label}; no bundle has a tower for it, the processor does the work"
             )
@@ -249,6 +254,15 @@ def _npus(facts: Facts) -> Iterable[Finding]:
         yield Finding("info", "NPU", detail)
     elif not facts.npus:
         yield Finding("info", "NPU", "none found; the processor does all the work")
+
+
+def _rockchip(npu: Npu, library: RknnLibrary | str) -> Finding:
+    if isinstance(library, RknnLibrary):
+        detail = f"{npu.label}, librknnrt.so {library.runtime}, rknn-toolkit-lite2 {library.version}"
+        remedy = f"for a tower on it: edge-mllm export --target rknn:{npu.architecture}"
+        return Finding("ok", "NPU", detail, remedy)
+    what, _, remedy = library.partition("; type: ")
+    return Finding("info", "NPU", f"found: {npu.label}; {what}", remedy)
 
 
 def _threads(facts: Facts) -> Iterable[Finding]:

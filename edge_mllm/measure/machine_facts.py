@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import re
 import shutil
 from importlib import metadata
@@ -15,6 +16,7 @@ from edge_mllm.machine.energy import find_meters
 from edge_mllm.machine.fingerprint import parse_meminfo
 from edge_mllm.machine.npu import NpuError, QnnLibrary, find_npus, qnn_library
 from edge_mllm.machine.others import others_now
+from edge_mllm.machine.rknn import RknnLibrary, rknn_library
 from edge_mllm.machine.thermal import read_thermal
 from edge_mllm.measure.doctor import Facts, LlamaBuild, parse_gcc, parse_system_info
 
@@ -43,6 +45,7 @@ def gather_facts() -> Facts:
         free_disk=shutil.disk_usage(Path.cwd()).free,
         npus=find_npus(),
         qnn=_qnn(),
+        rknn=_rknn(),
     )
 
 
@@ -50,13 +53,17 @@ def missing_by_extra(requirements: list[str]) -> dict[str, tuple[str, ...]]:
     """Extra -> distributions that are not installed, from a distribution's own requirement strings.
 
     Args:
-        requirements: such as ``matplotlib>=3.8; extra == 'bench'``; those without an extra are skipped.
+        requirements: such as ``matplotlib>=3.8; extra == 'bench'``; those without an extra, and those for another kind
+            of machine, are skipped.
     """
     missing: dict[str, list[str]] = {}
     for requirement in requirements:
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
         name = re.match(r"[\w.-]+", requirement)
+        machine = re.search(r"platform_machine\s*==\s*['\"](\w+)['\"]", requirement)
         if extra is None or name is None or name.group() == _DISTRIBUTION:
+            continue
+        if machine is not None and machine.group(1) != platform.machine():
             continue
         lacking = missing.setdefault(extra.group(1), [])
         try:
@@ -98,6 +105,13 @@ def _onnxruntime() -> tuple[str | None, tuple[str, ...]]:
 def _qnn() -> QnnLibrary | str:
     try:
         return qnn_library()
+    except (ExtraMissingError, NpuError) as error:
+        return str(error)
+
+
+def _rknn() -> RknnLibrary | str:
+    try:
+        return rknn_library()
     except (ExtraMissingError, NpuError) as error:
         return str(error)
 

@@ -67,6 +67,7 @@ class MtmdTower:
     """
 
     tile_tokens = newline = None
+    apart = False
 
     def __init__(self, mmproj: Path, model: NativeHandle, row_width: int, threads: int) -> None:
         self._api = _mtmd()
@@ -206,6 +207,7 @@ class NoTower:
 
     loaded = True
     tile_tokens = newline = None
+    apart = False
 
     def __init__(self, row_width: int) -> None:
         self.row_width = row_width

@@ -48,6 +48,11 @@ class Tower(Protocol):
         ...
 
     @property
+    def apart(self) -> bool:
+        """Whether it leaves this process's threads alone while it runs, as on an NPU."""
+        ...
+
+    @property
     def newline(self) -> FloatArray | None:
         """float32 [n_embd], what ends the rows of stitched tiles; there once it is loaded."""
         ...

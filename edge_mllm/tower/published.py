@@ -43,6 +43,7 @@ class PublishedTower:
 
     tile_tokens = None
     """Several tiles are one run here."""
+    apart = False
 
     @property
     def newline(self) -> FloatArray | None:

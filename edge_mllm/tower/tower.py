@@ -102,6 +102,11 @@ class VisionTower:
         return self.spec.tokens_per_tile if self.spec.patches is None and self.tile_batch == 1 else None
 
     @property
+    def apart(self) -> bool:
+        """As :class:`edge_mllm.tower.protocol.Tower` says: on an NPU it has a process of its own."""
+        return self.place.npu is not None
+
+    @property
     def newline(self) -> FloatArray | None:
         """As :class:`edge_mllm.tower.protocol.Tower` says."""
         return self._newline

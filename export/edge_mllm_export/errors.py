@@ -135,3 +135,25 @@ class NpuNodesError(EdgeMLLMError, ValueError):
             "choose another `npu_precision`, or leave `target` out"
         )
         self.left = dict(left)
+
+
+class NpuFidelityError(EdgeMLLMError, ValueError):
+    """What a compiler made of a tower gives other embeddings, by the vendor's own simulator."""
+
+    def __init__(self, target: str, precision: str, found: float, floor: float) -> None:
+        advice = "choose another `npu_precision`, or leave `target` out"
+        super().__init__(
+            f"the tower for {target} in {precision} has a mean cosine of {found:.5f} with the float tower, it must be "
+            f"{floor:g} or more; {advice}"
+        )
+        self.found, self.floor = found, floor
+
+
+class RknnToolkitError(EdgeMLLMError, RuntimeError):
+    """Rockchip's compiler cannot be had."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"rknn-toolkit2 cannot be used: {reason}; name a Python that has it in EDGE_MLLM_RKNN_PYTHON, or leave "
+            "`target` out"
+        )

@@ -38,10 +38,10 @@ class Job:
     """How decoder.onnx keeps keys and values."""
     tower_samples: tuple[Feeds, ...] = ()
     """Inputs that decide how the tower is quantised."""
-    target: Target | None = None
-    """The NPU that the tower is also written for."""
+    targets: tuple[Target, ...] = ()
+    """NPUs that the tower is also written for."""
     npu_samples: tuple[Feeds, ...] = ()
-    """Inputs that decide its scales."""
+    """Inputs that decide scales for them, or that they are compared on."""
 
     @property
     def moments(self) -> Mapping[str, Moments]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge_mllm.errors import SettingError
-from edge_mllm_export.targets import Target, read_target
+from edge_mllm_export.targets import Target, read_targets
 from edge_mllm_quant.recipes.override import Override, apply_overrides
 from edge_mllm_quant.recipes.recipe import RECIPES, Component, Recipe, UnknownRecipeError, find_recipe
 
@@ -77,24 +77,24 @@ class ExportOptions:
     but not random weights, for which it means nothing."""
     calibrate: Path | None = None
     """Pictures (and questions.txt) to calibrate with; None: the set that ships."""
-    target: str | None = None
-    """An NPU to write the tower for as well, see :func:`edge_mllm_export.targets.read_target`."""
+    target: str | tuple[str, ...] | None = None
+    """NPUs to write the tower for as well, one name a kind, see :func:`edge_mllm_export.targets.read_targets`."""
     npu_precision: str | None = None
-    """``a16w8`` (activations in 16 bits, weights in 8; None), ``a8w8`` or ``fp16``."""
+    """``a16w8`` (activations in 16 bits, weights in 8; None for Hexagon), ``a8w8``, ``fp16`` (None for Rockchip) or
+    ``int8``; a kind of NPU that does not know it has its default."""
     overrides: tuple[Override, ...] = ()
     """Types of single tensors or components, the first that matches decides."""
 
-    def chosen_target(self) -> Target | None:
-        """The NPU, read.
+    def chosen_targets(self) -> tuple[Target, ...]:
+        """The NPUs, read.
 
         Raises:
             SettingError: There is none of this name, or a precision is given without one.
         """
-        if self.target is not None:
-            return read_target(self.target, self.npu_precision)
-        if self.npu_precision is not None:
+        names = (self.target,) if isinstance(self.target, str) else self.target or ()
+        if self.npu_precision is not None and not names:
             raise SettingError("`npu_precision` is for the tower of an NPU; name one with `target`")
-        return None
+        return read_targets(names, self.npu_precision)
 
 
 def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:

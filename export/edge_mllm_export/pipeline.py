@@ -19,7 +19,7 @@ from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.write.bundle import write_bundle
 from edge_mllm_export.write.calibrated import calibrated
 from edge_mllm_export.write.gguf.backbones import TextConfig, check_backbone
-from edge_mllm_export.write.npu.tower import check_target as check_npu
+from edge_mllm_export.write.npu.tower import check_targets as check_npus
 from edge_mllm_export.write.place import check_target, staged, write_manifest
 from edge_mllm_export.write.resources import require_disk, require_memory
 from edge_mllm_export.write.sections import check_sections
@@ -48,7 +48,7 @@ def export_bundle(
         EdgeMLLMError: With a message that says what was wrong and what to do.
     """
     options = options or ExportOptions()
-    recipes, target = choose_recipes(options), options.chosen_target()
+    recipes, targets = choose_recipes(options), options.chosen_targets()
     if source.startswith(PREFIX):
         _refuse_random_weights(options)
     check_target(out, force=options.force)
@@ -67,9 +67,9 @@ def export_bundle(
             check_backbone(TextConfig(family.text_config(checkpoint)))
         for sentence in family.decided(checkpoint):
             announce(sentence)
-        job = Job(checkpoint, family, recipes, staging, work, kv=options.kv, target=target)
-        if target is not None:
-            check_npu(job)
+        job = Job(checkpoint, family, recipes, staging, work, kv=options.kv, targets=targets)
+        if targets:
+            check_npus(job, announce)
         require_disk(job)
         if options.verify:
             require_memory(job, "the comparison with the checkpoint", "`verify=False`")

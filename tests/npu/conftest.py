@@ -57,7 +57,7 @@ def npu_starter(tmp_path_factory: pytest.TempPathFactory) -> NpuStarter:
         return tower_samples(checkpoint, family, pictures, most=most)  # type: ignore[return-value]
 
     target = Target("qnn-htp", ARCHITECTURES)
-    job = Job(checkpoint, family, {}, out, work, target=target, npu_samples=tiles(None, 16))
+    job = Job(checkpoint, family, {}, out, work, targets=(target,), npu_samples=tiles(None, 16))
     towers = write_npu_towers(job, target, lambda _: None)
     write_spec(replace(read_bundle(out).spec, npu=towers), out / SPEC_FILE)
     pixels = np.concatenate([feeds["pixels"] for feeds in tiles(MEASURING, 3)])

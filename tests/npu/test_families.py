@@ -27,7 +27,7 @@ def test_the_whole_tower_is_taken(name: str, tmp_path: Path) -> None:
     import onnxruntime
 
     from edge_mllm.machine.npu import qnn_library
-    from edge_mllm_export.write.npu.compiler import nodes_on_cpu
+    from edge_mllm_export.write.npu.qnn_compiler import nodes_on_cpu
     from edge_mllm_export.write.vision.tower import trace_tower
     from edge_mllm_quant.npu.fixed_scales import fix_scales
     from edge_mllm_quant.npu.plain_graph import plain_graph
@@ -57,7 +57,7 @@ def test_the_whole_tower_is_taken(name: str, tmp_path: Path) -> None:
 
 def test_towers_of_any_size_are_refused(tmp_path: Path) -> None:
     options = ExportOptions(format="gguf", calibration=False, verify=False, target="qnn-htp:v75")
-    with pytest.raises(SettingError, match="takes pictures of any size, and the graph of an NPU has one"):
+    with pytest.raises(SettingError, match="of any size and the graph of an NPU has one: padding"):
         export_bundle(str(make_tiny("qwen2_vl", tmp_path)), tmp_path / "out.edge", options)
     assert not (tmp_path / "out.edge").exists()
 

@@ -106,7 +106,7 @@ def test_what_is_wrong_with_a_compiled_tower_is_one_line_and_auto_takes_the_grap
     with caplog.at_level(logging.WARNING):
         placed = place_tower(bundle, Provider("auto"), found)
     assert placed.npu is not None and not placed.npu.compiled
-    assert placed.npu.graph.file.name == GRAPH and placed.provider == "qnn"
+    assert placed.npu.load.file.name == GRAPH and placed.provider == "qnn"
     (record,) = caplog.records
     assert "is compiled for" in record.getMessage() and str(caught.value) in record.getMessage()
 

@@ -19,7 +19,8 @@ from edge_mllm.bundle.spec import BundleSpec
 from edge_mllm.cli.main import app
 from edge_mllm.errors import EngineError
 from edge_mllm.machine.npu import NpuError, qnn_library
-from edge_mllm.tower.npu.process import NpuGraph, NpuProcess
+from edge_mllm.tower.npu.process import NpuProcess
+from edge_mllm.tower.npu.qnn import QnnGraph
 from edge_mllm.tower.placement import Provider, place_tower
 from edge_mllm.tower.tower import VisionTower
 
@@ -86,25 +87,25 @@ def test_the_simulator_takes_what_our_checks_refuse(npu_starter: NpuStarter, tmp
     context = read_bundle(npu_starter.path).spec.npu[0].contexts[0]
     for part in (context.graph, context.binary):
         (tmp_path / part.file).write_bytes((npu_starter.path / part.file).read_bytes())
-    process = NpuProcess(qnn_library(), NpuGraph(file=tmp_path / context.graph.file, architecture="v75"))
+    process = NpuProcess(QnnGraph(file=tmp_path / context.graph.file, architecture="v75").through(qnn_library()))
     process.close()
     cut = tmp_path / context.binary.file
     cut.write_bytes(cut.read_bytes()[: context.binary.bytes // 2])
     with pytest.raises(NpuError, match=r"library refuses|ended"):
-        NpuProcess(qnn_library(), NpuGraph(file=tmp_path / context.graph.file, architecture="v75"))
+        NpuProcess(QnnGraph(file=tmp_path / context.graph.file, architecture="v75").through(qnn_library()))
 
 
 def test_a_missing_backend_is_an_error_and_not_the_cpu(npu_starter: NpuStarter, tmp_path: Path) -> None:
     library = dataclasses.replace(qnn_library(), backend=tmp_path / "libQnnHtp.so")
     with pytest.raises(NpuError, match="refuses vision"):
-        NpuProcess(library, NpuGraph(file=npu_starter.path / "vision.qnn-htp.onnx", architecture="v75"))
+        NpuProcess(QnnGraph(file=npu_starter.path / "vision.qnn-htp.onnx", architecture="v75").through(library))
 
 
 def test_a_compiler_that_refuses_operators_names_them(npu_starter: NpuStarter, tmp_path: Path) -> None:
     from onnx import TensorProto, helper, save_model
 
     from edge_mllm_export.errors import NpuNodesError
-    from edge_mllm_export.write.npu.compiler import compile_graph
+    from edge_mllm_export.write.npu.qnn_compiler import compile_graph
 
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Shrink", ["x"], ["y"])], "odd", ports[:1], ports[1:])

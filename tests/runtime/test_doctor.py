@@ -12,6 +12,7 @@ import pytest
 
 from edge_mllm.machine.cpu import Processor
 from edge_mllm.machine.npu import Npu, QnnLibrary
+from edge_mllm.machine.rknn import RknnLibrary
 from edge_mllm.machine.thermal import Thermal
 from edge_mllm.measure.doctor import (
     Facts,
@@ -239,6 +240,11 @@ def test_npus_are_told_with_what_runs_on_them() -> None:
     )
     found = [each for each in diagnose(facts(npus=(phone, odd, board), qnn=library)) if each.topic == "NPU"]
     assert [each.status for each in found] == ["warning", "ok", "info"]
+    (ready,) = (
+        each for each in diagnose(facts(npus=(board,), rknn=RknnLibrary("2.5.0", "2.5.1"))) if each.topic == "NPU"
+    )
+    assert (ready.status, ready.detail) == ("ok", "RK3588, librknnrt.so 2.5.1, rknn-toolkit-lite2 2.5.0")
+    assert "--target rknn:rk3588" in ready.remedy
     assert "--target qnn-htp:v75" in found[1].remedy and "QNN 2.51.0" in found[1].detail
     (bare,) = [
         each for each in diagnose(facts(npus=(phone,), qnn="it is not installed; type: pip x")) if each.topic == "NPU"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,6 +15,10 @@ from edge_mllm.prompt.build import PromptIds
 
 Key = int | tuple[bytes, int]
 """What a cell holds: a token id, or a picture's digest with the number of the visual token in it."""
+
+
+Wait = Callable[[bytes, int], None]
+"""Waits until the picture of a digest has its first so many rows."""
 
 
 def prompt_keys(prompt: PromptIds, digests: Sequence[bytes]) -> list[Key]:
@@ -76,7 +80,12 @@ class CellCache:
         return common
 
     def prefill(
-        self, ticket: object, keys: Sequence[Key], segments: Sequence[Segment], borders: Sequence[int]
+        self,
+        ticket: object,
+        keys: Sequence[Key],
+        segments: Sequence[Segment],
+        borders: Sequence[int],
+        wait: Wait | None = None,
     ) -> FloatArray:
         """Append what :meth:`begin` did not keep.
 
@@ -85,6 +94,7 @@ class CellCache:
             keys: Of the whole prompt.
             segments: Of the whole prompt; those of kept cells are passed over.
             borders: Cell counts at which the work is split, see :func:`picture_ends`.
+            wait: Called before rows of a picture are read, where they are still on their way.
 
         Returns:
             Logits float32 [n_vocab] of the last position.
@@ -92,9 +102,13 @@ class CellCache:
         self._check(ticket)
         logits: FloatArray | None = None
         for group in split_segments(segments, len(self._keys), borders):
-            end = len(self._keys) + sum(lengths(group))
-            logits = self.decoder.prefill(group)
-            self._keys.extend(keys[len(self._keys) : end])
+            for run in [group] if wait is None else self.decoder.runs(group):
+                new = keys[len(self._keys) : len(self._keys) + sum(lengths(run))]
+                if wait is not None:
+                    for digest, number in {key[0]: key[1] for key in new if isinstance(key, tuple)}.items():
+                        wait(digest, number + 1)
+                logits = self.decoder.prefill(run)
+                self._keys.extend(new)
         if logits is None:
             raise EngineError("nothing to prefill")
         return logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_mllm.answer.decoding.cells import CellCache, picture_ends, prompt_keys
+from edge_mllm.answer.decoding.cells import CellCache, Wait, picture_ends, prompt_keys
 from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.prompt.build import PromptIds
@@ -41,6 +41,7 @@ class Prefill:
         embeddings: Sequence[FloatArray],
         grids: Sequence[tuple[int, int] | None],
         kept: Sequence[IntArray | None] | None = None,
+        wait: Wait | None = None,
     ) -> FloatArray:
         """Compute what was not kept.
 
@@ -48,6 +49,7 @@ class Prefill:
             embeddings: Per picture float32 [visual tokens, row_width]; what is not :attr:`missing` is not read.
             grids: Per picture (rows, columns) of visual tokens, for 2-D position schemes.
             kept: Per picture the places of its tokens in that grid, where not all are there.
+            wait: Where embeddings are still on their way: called before they are read.
 
         Returns:
             Logits float32 [n_vocab] of the answer's first token.
@@ -57,4 +59,4 @@ class Prefill:
             EngineError: The decoder failed, or another answer was begun meanwhile.
         """
         segments = splice(self._prompt, embeddings, self._cells.decoder.row_width, grids, kept)
-        return self._cells.prefill(self.ticket, self._keys, segments, self._borders)
+        return self._cells.prefill(self.ticket, self._keys, segments, self._borders, wait)

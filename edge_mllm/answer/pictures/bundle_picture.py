@@ -70,6 +70,11 @@ class PicturePart(ConversationPicture):
         """While it is tiled as a picture alone, in a model that tiles pictures in company otherwise."""
         return self._spec.image.several not in (None, self.origin.tiler)
 
+    @property
+    def tiles_in_order(self) -> bool:
+        """Not where tiles are stitched."""
+        return self.plan.stitch is None
+
     def in_company(self) -> ConversationPicture:
         """Tiled as beside other pictures.
 

@@ -21,6 +21,8 @@ from edge_mllm.tower.cache import VisionCache
 from edge_mllm.tower.protocol import Encoded, Progress, Tower
 
 _MOST_PREPARED = 8
+Give = Callable[[int, FloatArray], None]
+"""Called with a tile's place and its rows float32 [tokens, row_width] when they are there, in order."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,21 @@ class _Tiles:
             seconds = found.seconds
             made = zip(self.missing, found.embeddings, strict=True)
             self.made = {self._keys[place]: embeddings.copy() for place, embeddings in made}
+        return self._joined(seconds, tower)
+
+    def encoded_in_order(self, tower: Tower, pixels: npt.NDArray[np.float32], tell: Progress, give: Give) -> Encoded:
+        """The same, and every tile's rows are given away when they are there."""
+        seconds, done = 0.0, len(self._keys) - len(self.missing)
+        for place, key in enumerate(self._keys):
+            if place in self.missing:
+                found = tower.encode(pixels[place : place + 1])
+                self.made[key] = found.embeddings[0].copy()
+                seconds, done = seconds + found.seconds, done + 1
+                tell(done, len(self._keys))
+            give(place, self.made[key] if key in self.made else self._rows[key])
+        return self._joined(seconds, tower)
+
+    def _joined(self, seconds: float, tower: Tower) -> Encoded:
         rows = self._rows | self.made
         return Encoded(np.stack([rows[key] for key in self._keys]), seconds, tower.newline)
 
@@ -98,17 +115,27 @@ class PictureEncoder:
         self._prepared: OrderedDict[bytes, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def embeddings(self, picture: ConversationPicture, watch: Stopwatch) -> FloatArray:
+    @property
+    def apart(self) -> bool:
+        """Whether the decoder may work while pictures are encoded: the tower leaves it the threads, and may stay."""
+        return self.tower.apart and not self._low_memory
+
+    def embeddings(self, picture: ConversationPicture, watch: Stopwatch, give: Give | None = None) -> FloatArray:
         """Visual embeddings float32 [tokens, row_width], read-only: the picture's own, prepared, cached, or made now.
 
         Waiting for another thread that is encoding counts as the tower's time.
+
+        Args:
+            picture: To encode.
+            watch: For the stages' times.
+            give: Told each tile's rows while further ones are made, where a picture's rows are its tiles' in order.
 
         Raises:
             EngineError: The tower failed.
             BundleError: The tower cannot be loaded.
         """
         if not picture.encoded:
-            embedded = self._embed_once(picture, watch)
+            embedded = self._embed_once(picture, watch, give)
             picture.keep(embedded.rows, embedded.source)
         elif watch is not picture.watch:
             picture.source = "memory"
@@ -124,13 +151,13 @@ class PictureEncoder:
         with watch.stage("reduction"):
             return thin_rows(picture.thinned, picture.areas, rows, picture.kept)
 
-    def _embed_once(self, picture: ConversationPicture, watch: Stopwatch) -> Embedded:
+    def _embed_once(self, picture: ConversationPicture, watch: Stopwatch, give: Give | None) -> Embedded:
         key = self._key(picture)
         with self._turn(watch):
             rows = self._prepared.pop(key, None)
             if rows is not None:
                 return Embedded(rows, "prepared")
-            return self._embed(key, picture, watch)
+            return self._embed(key, picture, watch, give=give)
 
     def prepare(self, picture: ConversationPicture, watch: Stopwatch, progress: Progress) -> None:
         """Make the embeddings of a picture now; the next :meth:`embed` of it hands them out, whatever the cache keeps.
@@ -181,12 +208,17 @@ class PictureEncoder:
             self._lock.release()
 
     def _embed(
-        self, key: bytes, picture: ConversationPicture, watch: Stopwatch, progress: Progress | None = None
+        self,
+        key: bytes,
+        picture: ConversationPicture,
+        watch: Stopwatch,
+        progress: Progress | None = None,
+        give: Give | None = None,
     ) -> Embedded:
         with watch.stage("preprocess"):
-            found = self.cache.get(key, (picture.tokens, self.tower.row_width))
-            if found is not None:
-                return Embedded(*found)
+            hit = self.cache.get(key, (picture.tokens, self.tower.row_width))
+            if hit is not None:
+                return Embedded(*hit)
             pixels = picture.tower_input()
             tiles = self._tiles(pixels)
         tell = self._telling(progress)
@@ -197,7 +229,11 @@ class PictureEncoder:
             if tiles is None:
                 rows = encoded_rows(self.tower, picture, pixels, tell)
             else:
-                rows = picture.joined(tiles.encoded(self.tower, pixels, tell))
+                if give is not None and picture.tiles_in_order:
+                    found = tiles.encoded_in_order(self.tower, pixels, tell, give)
+                else:
+                    found = tiles.encoded(self.tower, pixels, tell)
+                rows = picture.joined(found)
                 picture.tiles_reused = len(pixels) - len(tiles.missing)
         with watch.stage("preprocess"):
             for made, embeddings in {} if tiles is None else tiles.made.items():

@@ -54,6 +54,11 @@ class ConversationPicture(ABC):
         """Whether its pixels are needed even after it is encoded."""
         return False
 
+    @property
+    def tiles_in_order(self) -> bool:
+        """Whether its rows are those of its tiles one after the other, whatever the tiles show."""
+        return False
+
     def in_company(self) -> ConversationPicture:
         """The picture as the model sees it beside other pictures."""
         return self

@@ -170,7 +170,7 @@ class ModelOptions:
         typer.Option(
             metavar="NAME",
             help="What runs a bundle's tower: auto (default; an NPU that the bundle has a tower for, else the CPU), "
-            "cpu, qnn or qnn:v75 (Qualcomm's NPUs), openvino, openvino-bf16.",
+            "cpu, qnn or qnn:v75 (Qualcomm's NPUs), rknn (Rockchip's), openvino, openvino-bf16.",
         ),
     ] = None
     vision_engine: Annotated[

@@ -24,7 +24,7 @@ from edge_mllm.decoders.llama.mapping import worth_mapping
 from edge_mllm.decoders.llama.token_rows import TokenRows, find_token_rows
 from edge_mllm.decoders.positions import Placed, PositionTrack, joined
 from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens, Visual
-from edge_mllm.decoders.segments import check_segments, lengths, visual_tokens, widened
+from edge_mllm.decoders.segments import check_segments, cut_segments, lengths, visual_tokens, widened
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
 from edge_mllm.interruption import between_steps
@@ -146,6 +146,26 @@ class LlamaDecoder:
                 self._run(segment, places, part, outputs, causal=not bidirectional)
                 collected += [self._context.logits(int(index)) for index in np.flatnonzero(outputs)]
         return np.stack(collected) if all_logits else collected[-1]
+
+    def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """llama.cpp's batches; text beside pictures as the rows that it is computed as."""
+        if self._track.axes > 1:
+            return [list(segments)]
+        if not self._joins(segments):
+            return [piece for segment in segments for piece in cut_segments([segment], self._ends(segment))]
+        rows: list[Segment] = [
+            Visual(widened(self.embed(part.ids), self.row_width)) if isinstance(part, Tokens) else part
+            for part in segments
+        ]
+        count, chunk = sum(lengths(rows)), self._settings.chunk
+        return cut_segments(rows, [min(start + chunk, count) for start in range(0, count, chunk)])
+
+    def _ends(self, segment: Segment) -> list[int]:
+        """Where a segment that goes in by itself is cut."""
+        (count,) = lengths([segment])
+        whole = not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
+        chunk = count if whole else self._settings.chunk
+        return [min(start + chunk, count) for start in range(0, count, chunk)]
 
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""

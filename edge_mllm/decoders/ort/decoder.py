@@ -22,7 +22,15 @@ from edge_mllm.decoders.ort.graph import BLOCKS, KEEP, Batch, OrtGraph, bind_in,
 from edge_mllm.decoders.ort.prompt import PromptGraph
 from edge_mllm.decoders.positions import PositionTrack, joined
 from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens
-from edge_mllm.decoders.segments import TEXT, block_numbers, check_segments, chunks, visual_tokens, widened
+from edge_mllm.decoders.segments import (
+    TEXT,
+    block_numbers,
+    check_segments,
+    chunks,
+    cut_segments,
+    visual_tokens,
+    widened,
+)
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
 from edge_mllm.interruption import between_steps
@@ -119,6 +127,14 @@ class OrtDecoder:
             if all_logits or part.stop == count:
                 collected.append(logits[0].astype(np.float32, copy=False))
         return np.concatenate(collected) if all_logits else collected[-1][-1]
+
+    def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """The runs of the graph; one piece for prompt weights, which leave a prompt's last token to the others."""
+        blocks = block_numbers(segments)
+        if self._track.axes > 1 or (self._prompt is not None and self._prompt.pays(len(blocks))):
+            return [list(segments)]
+        ends = [end for _, end in chunks(blocks, self._settings.chunk, whole=self._graph.has_blocks)]
+        return cut_segments(segments, ends)
 
     def warm(self, count: int) -> None:
         """Load the prompt weights, where a prefill of ``count`` tokens will use them."""

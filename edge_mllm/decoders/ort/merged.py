@@ -88,6 +88,10 @@ class MergedDecoder:
         check_segments([Tokens(ids)], self.row_width, self.n_vocab)
         return self._embed(Tokens(ids)).astype(np.float32, copy=False)
 
+    def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
+        """One piece."""
+        return [list(segments)]
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         count = check_segments(segments, self.row_width, self.n_vocab)

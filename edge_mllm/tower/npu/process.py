@@ -16,80 +16,58 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.machine.npu import NpuError, QnnLibrary
+from edge_mllm.machine.npu import NpuError
 from edge_mllm.tower.engines import Port
 
 WORKER = Path(__file__).with_name("worker.py")
-NO_CPU = {"session.disable_cpu_ep_fallback": "1"}
-"""A node that the NPU does not take is an error, and not quietly the CPU's."""
-_ASSIGNED = "session.record_ep_graph_assignment_info"
 Array = npt.NDArray[Any]
-
-HTP_OPTIONS = {
-    "htp_graph_finalization_optimization_mode": "3",
-    "offload_graph_io_quantization": "0",
-    "htp_performance_mode": "burst",
-}
-"""Compile for speed, convert inputs and outputs on the NPU too, and clock it up while it runs."""
-SOC_MODELS = {"v68": "30", "v69": "36", "v73": "43", "v75": "57", "v79": "69", "v81": "87"}
-"""Qualcomm's number of a chip with each architecture; float graphs are compiled for a chip."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NpuGraph:
-    """What a process is to load."""
+class NpuLoad:
+    """What a process is to hold, and through which library."""
 
     file: Path
-    architecture: str
-    half: bool = False
-    """It computes in float16."""
-    config: Mapping[str, str] = field(default_factory=lambda: dict(NO_CPU))
-    """Entries of the session's configuration."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """More options of the provider."""
-
-    def provider_options(self, library: QnnLibrary) -> dict[str, str]:
-        """As ONNX Runtime's provider takes them."""
-        half = {"enable_htp_fp16_precision": "1", "soc_model": SOC_MODELS[self.architecture]} if self.half else {}
-        place = {"backend_path": str(library.backend), "htp_arch": self.architecture.removeprefix("v")}
-        return {**place, **HTP_OPTIONS, **half, **self.options}
+    backend: Path
+    """Python file that opens it, see :mod:`edge_mllm.tower.npu.worker`."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """What the backend needs to know beside the file, as JSON has it."""
+    # -P: the folder of the worker must not come first in the search path of the child.
+    python: tuple[str, ...] = (sys.executable, "-P")
 
 
 class NpuProcess:
-    """A process that holds one graph on the NPU, or on its simulator.
+    """A process that holds one tower on an NPU, or on its simulator.
 
     Args:
-        library: The plug-in.
-        graph: What to load.
+        load: What to hold.
 
     Raises:
-        NpuError: The library refuses the graph, or its process ended.
+        NpuError: The library refuses it, or the process cannot be started or ended.
     """
 
-    def __init__(self, library: QnnLibrary, graph: NpuGraph) -> None:
-        self.file = graph.file
-        # -P: the folder of the worker must not come first in the search path of the child.
-        self._child = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-        )
-        self._end = weakref.finalize(self, _end, self._child)
-        wanted = _ASSIGNED in graph.config
-        request = {"do": "load", "library": str(library.provider), "graph": str(graph.file), "assigned": wanted}
+    def __init__(self, load: NpuLoad) -> None:
+        self.file = load.file
         try:
-            found, _ = self._ask(
-                {**request, "config": dict(graph.config), "options": graph.provider_options(library)}, {}
+            self._child = subprocess.Popen(
+                [*load.python, str(WORKER), str(load.backend)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
             )
+        except OSError as error:
+            raise NpuError(f"'{load.python[0]}' cannot be started ({error.strerror})") from error
+        self._end = weakref.finalize(self, _end, self._child)
+        try:
+            found, _ = self._ask({"do": "load", "file": str(load.file), **load.request}, {})
         except NpuError:
             self.close()
             raise
         ports = found["ports"]
         self.inputs, self.outputs = ([Port(*port) for port in ports[kind]] for kind in ("inputs", "outputs"))
-        self.nodes: list[tuple[str, str, str]] = [tuple(node) for node in found["nodes"]]
-        """Provider, name and kind of every node, where the configuration asks for it."""
+        self.facts: dict[str, Any] = found["facts"]
+        """What the backend tells beside."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs.

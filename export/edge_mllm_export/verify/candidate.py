@@ -28,7 +28,7 @@ from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.prompt.build import PromptIds
 from edge_mllm.session.files import open_bundle
 from edge_mllm.session.session import Model, load
-from edge_mllm.tower.placement import Provider, place_tower
+from edge_mllm.tower.placement import Placement, Provider, place_tower
 from edge_mllm.tower.tower import VisionTower
 from edge_mllm_export.verify.agreement import CLOSE_CALL, margins
 
@@ -85,13 +85,16 @@ class Candidate:
         """A tower that takes the place of the bundle's."""
         return VisionTower.of(self._bundle, threads=self._threads, file=file)
 
-    def npu_tower(self, architecture: str, tiles: int) -> VisionTower:
-        """A tower for NPUs: of this machine, else simulated.
+    def qnn_place(self, architecture: str, tiles: int) -> Placement:
+        """Where the tower for Hexagon NPUs runs: on this machine's, else simulated.
 
         Raises:
             NpuError: It cannot run here.
         """
-        place = place_tower(self._bundle, Provider("qnn", architecture), tiles=tiles)
+        return place_tower(self._bundle, Provider("qnn", architecture), tiles=tiles)
+
+    def placed_tower(self, place: Placement, tiles: int) -> VisionTower:
+        """A tower for NPUs, ``tiles`` a run."""
         return VisionTower.of(self._bundle, threads=self._threads, place=place, tile_batch=tiles)
 
     def prepare(self, probe: Probe) -> Prepared:
@@ -125,6 +128,7 @@ class Candidate:
             n_ctx=n_ctx,
             kv_type="f32" if exact and engine == "gguf" else None,
             prompt_weights=prompt_weights,
+            provider="cpu",  # towers for NPUs are compared by themselves
             check_hashes=False,
         )
 

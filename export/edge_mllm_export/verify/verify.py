@@ -67,7 +67,7 @@ def verify_bundle(job: Job, task: Task, spec: BundleSpec, options: ExportOptions
     towers = _compare_towers(spec, prepared, [answer.visual for answer in answers], ours)
     found["vision"] = {"recipe": job.recipes["vision"].name, **asdict(towers)}
     if spec.npu:
-        found["npu"] = compare_npu_towers(candidate, prepared, [answer.visual for answer in answers])
+        found["npu"] = compare_npu_towers(candidate, prepared, [answer.visual for answer in answers], job.work)
     found["engines"] = {
         engine: compare_engine(candidate, engine, job.recipes[engine].lossless, (answers, prepared, ours))
         for engine in spec.engines

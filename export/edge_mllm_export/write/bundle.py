@@ -44,8 +44,8 @@ def write_bundle(job: Job, name: str, announce: Announce = lambda _: None) -> Bu
         announce(f"writing {part}")
         written.append(step(job))
     spec = _manifest(job, name, written, _prompt(job, announce))
-    if job.target is not None:
-        spec = replace(spec, npu=write_npu_towers(job, job.target, announce))
+    npu = [tower for target in job.targets for tower in write_npu_towers(job, target, announce)]
+    spec = replace(spec, npu=tuple(npu))
     write_manifest(spec, job.staging)
     return spec
 

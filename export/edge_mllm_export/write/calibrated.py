@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:
     """The job with measured inputs of the decoder's layers, where they are wanted and mean something."""
-    if job.target is not None and job.target.precision != "fp16":
+    if any(target.precision != "fp16" or target.kind == "rknn" for target in job.targets):
         job = _with_npu_samples(job, options.calibrate)
     if job.checkpoint.random_weights:
         return _with_samples(job, None, hold_back=False) if job.recipes["vision"].fixed_scales else job
@@ -48,12 +48,17 @@ def _with_samples(job: Job, directory: Path | None, *, hold_back: bool) -> Job:
 
 
 def _with_npu_samples(job: Job, directory: Path | None) -> Job:
-    """With tiles that fix the scales of the tower for an NPU; these it must have, even for random weights."""
+    """With tiles that towers for NPUs have their scales from and are compared on, even for random weights."""
     from edge_mllm_export.calibrate.calibration import read_calibration
     from edge_mllm_export.write.vision.tower import NPU_TILES, tower_samples
 
     pictures = [picture for probe in read_calibration(directory) for picture in probe.pictures]
-    return replace(job, npu_samples=tower_samples(job.checkpoint, job.family, pictures, most=NPU_TILES))
+    most = NPU_TILES if any(target.precision != "fp16" for target in job.targets) else _COMPARED
+    return replace(job, npu_samples=tower_samples(job.checkpoint, job.family, pictures, most=most))
+
+
+_COMPARED = 8
+"""Tiles where no scale is taken from them."""
 
 
 def _calibrated_decoders(job: Job, task: Task, directory: Path | None, *, hold_back: bool) -> Job:

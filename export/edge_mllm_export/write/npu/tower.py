@@ -1,48 +1,43 @@
-"""The tower with its projector for an NPU: traced, quantised with fixed scales, compiled."""
+"""The tower with its projector for NPUs: what can be written, and the writer of each kind."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edge_mllm.bundle.spec import NpuTower
 from edge_mllm.errors import SettingError
-from edge_mllm.machine.npu import QnnLibrary, qnn_library
-from edge_mllm_export.errors import NpuNodesError
+from edge_mllm.machine.npu import qnn_library
 from edge_mllm_export.job import Announce, Job
-from edge_mllm_export.write.npu.compiler import compile_graph, nodes_on_cpu
-from edge_mllm_export.write.place import describe
-from edge_mllm_export.write.vision.tower import forget_tracing, trace_tower
-from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
-from edge_mllm_quant.npu.fixed_scales import Bits, fix_scales
+from edge_mllm_export.write.npu.qnn import write_qnn_towers
+from edge_mllm_export.write.npu.rknn import write_rknn_tower
+from edge_mllm_export.write.npu.toolkit import find_toolkit
+from edge_mllm_export.write.npu.tower_graph import traced
 from edge_mllm_quant.npu.plain_graph import plain_graph
-from edge_mllm_quant.tower.tower import migrated
-from edge_mllm_quant.tower.watching import Feeds
 
 if TYPE_CHECKING:
-    import onnx
-
+    from edge_mllm.bundle.spec import NpuTower
     from edge_mllm_export.targets import Target
 
-_BATCHES: dict[str, tuple[int, ...]] = {"a16w8": (1,), "a8w8": (1, 4), "fp16": (1,)}
-"""Tiles of one run. Several tiles of 16 bits ended the simulator on other forms of the graph: they are not written."""
-_DEFAULT_ARCHITECTURE = "v75"
-"""For which nodes are looked through where nothing is compiled."""
 
-
-def check_target(job: Job) -> None:
+def check_targets(job: Job, announce: Announce) -> None:
     """Refuse, before anything is written, what cannot be written for an NPU.
 
     Raises:
         SettingError: The tower takes pictures of any size.
-        ExtraMissingError: The compiler is not installed.
+        ExtraMissingError: A compiler is not installed.
+        RknnToolkitError: Rockchip's cannot be had.
     """
     vision = job.family.vision(job.checkpoint)
     if vision.patches is not None:
         raise SettingError(
-            f"`target`: the tower of {job.family.name} takes pictures of any size, and the graph of an NPU has one; "
-            "only towers with tiles of fixed size are written"
+            f"`target`: the tower of {job.family.name} takes pictures of any size and the graph of an NPU has one: "
+            "padding pictures to a few sizes would need masks, which these graphs do not have, and resizing them would "
+            "show the model other pixels than its own processor does"
         )
-    qnn_library()
+    for target in job.targets:
+        if target.kind == "rknn":
+            find_toolkit(announce)
+        else:
+            qnn_library()
 
 
 def write_npu_towers(job: Job, target: Target, announce: Announce) -> tuple[NpuTower, ...]:
@@ -50,69 +45,9 @@ def write_npu_towers(job: Job, target: Target, announce: Announce) -> tuple[NpuT
 
     Raises:
         NpuNodesError: The NPU does not take some operators.
+        NpuFidelityError: Rockchip's simulator gives other embeddings than the float tower.
         NpuError: The compiler refuses the graph, or died.
     """
-    library = qnn_library()
-    return tuple(_write(job, target, tiles, library, announce) for tiles in _BATCHES[target.precision])
-
-
-def _write(job: Job, target: Target, tiles: int, library: QnnLibrary, announce: Announce) -> NpuTower:
-    suffix = "" if tiles == 1 else f"-x{tiles}"
-    file = job.staging / f"vision.{target.kind}{suffix}.onnx"
-    announce(f"writing {file.name}")
-    model, report = _graph(job, target, tiles)
-    if tensor_bytes(model) >= PROTOBUF_LIMIT:
-        raise SettingError("`target`: the tower does not fit the 2 GB of one file, as NPUs want it")
-    save_graph(model, file)
-    half = target.precision == "fp16"
-    left = nodes_on_cpu(library, file, (target.architectures or (_DEFAULT_ARCHITECTURE,))[0], half=half)
-    if left:
-        raise NpuNodesError((target.architectures or (_DEFAULT_ARCHITECTURE,))[0], left)
-    contexts = []
-    for architecture in target.architectures:
-        announce(f"compiling for {target.kind} {architecture}")
-        out = job.staging / f"vision.{target.kind}-{architecture}{suffix}.bin"
-        contexts.append(compile_graph(library, file, architecture, target.precision, out))
-    return NpuTower(
-        target=target.kind,
-        precision=target.precision,
-        tiles=tiles,
-        graph=describe(file, target.precision),
-        contexts=tuple(contexts),
-        report={**report, "operators": len(model.graph.node), "nodes_on_cpu": left},
-    )
-
-
-def _graph(job: Job, target: Target, tiles: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph to compile, and what was decided about it."""
-    vision = job.family.vision(job.checkpoint)
-    model = trace_tower(job.family.build_tower(job.checkpoint), (vision.tile_height, vision.tile_width), "mha")
-    forget_tracing(model)
-    if target.precision == "fp16":
-        return plain_graph(model, tiles), {}
-    samples = in_groups(job.npu_samples, tiles)
-    if target.precision == "a16w8":
-        return fix_scales(plain_graph(model, tiles), samples, activations=16), {"samples": len(job.npu_samples)}
-    bits: Bits = 8
-    found = migrated(
-        model,
-        samples[: max(1, _MEASURED // tiles)],
-        lambda candidate: fix_scales(plain_graph(candidate, tiles), samples, activations=bits),
-        ways=("none", "norms"),
-    )
-    return found.model, {**found.report, "samples": len(job.npu_samples)}
-
-
-_MEASURED = 16
-"""Tiles that ways of migrating outliers are compared on."""
-
-
-def in_groups(samples: tuple[Feeds, ...], tiles: int) -> list[Feeds]:
-    """Samples of one tile joined to samples of several; what is left over is left out, but there is at least one."""
-    import numpy as np
-
-    if tiles == 1:
-        return [*samples]
-    count = max(1, len(samples) // tiles)
-    groups = [[samples[(first * tiles + offset) % len(samples)] for offset in range(tiles)] for first in range(count)]
-    return [{name: np.concatenate([each[name] for each in group]) for name in group[0]} for group in groups]
+    if target.kind == "rknn":
+        return (write_rknn_tower(job, target, plain_graph(traced(job), 1), announce),)
+    return write_qnn_towers(job, target, announce)

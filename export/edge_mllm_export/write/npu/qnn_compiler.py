@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from edge_mllm.bundle.spec import NpuContext
 from edge_mllm.machine.npu import NpuError, QnnLibrary
-from edge_mllm.tower.npu.process import NO_CPU, NpuGraph, NpuProcess
+from edge_mllm.tower.npu.process import NpuProcess
+from edge_mllm.tower.npu.qnn import ASSIGNED, NO_CPU, QnnGraph
 from edge_mllm_export.errors import NpuNodesError
 from edge_mllm_export.write.place import describe
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.spec import NpuPrecision
 
-_ASSIGNED = {"session.record_ep_graph_assignment_info": "1"}
 _CPU = "CPUExecutionProvider"
 
 
@@ -29,9 +29,10 @@ def nodes_on_cpu(library: QnnLibrary, graph: Path, architecture: str, *, half: b
     Raises:
         NpuError: The compiler refuses the graph, or died.
     """
-    process = NpuProcess(library, NpuGraph(file=graph, architecture=architecture, half=half, config=_ASSIGNED))
+    shown = QnnGraph(file=graph, architecture=architecture, half=half, config={ASSIGNED: "1"})
+    process = NpuProcess(shown.through(library))
     try:
-        left = Counter(kind for provider, _, kind in process.nodes if provider == _CPU)
+        left = Counter(kind for provider, _, kind in process.facts["nodes"] if provider == _CPU)
     finally:
         process.close()
     return dict(sorted(left.items()))
@@ -61,7 +62,7 @@ def compile_graph(
         "ep.context_file_path": str(wrapper),
     }
     try:
-        NpuProcess(library, NpuGraph(file=graph, architecture=architecture, half=half, config=config)).close()
+        NpuProcess(QnnGraph(file=graph, architecture=architecture, half=half, config=config).through(library)).close()
     except NpuError:
         left = nodes_on_cpu(library, graph, architecture, half=half)
         if left:
