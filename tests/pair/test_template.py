@@ -30,7 +30,7 @@ def question(pictures: int, text: str = "Why?") -> list[dict[str, object]]:
     [
         (COLON_BEFORE_PICTURE, "<image>", "<|im_start|>User:{0}{0}Why?<end_of_utterance>\nAssistant:"),
         (NEW_LINE_AFTER, "<image>", "<user>{0}\n{0}\nWhy?"),
-        (PLAIN_STRING, None, "<user>{0}{0}Why?</s>"),
+        (PLAIN_STRING, None, "<user>{0}\n{0}\nWhy?</s>"),
         (ITEMS_WITHOUT_PICTURES, None, "<user>{0}{0}Why?</s>"),
     ],
 )

@@ -58,9 +58,12 @@ def _check_named(config: Mapping[str, Any]) -> None:
     """Say what to do about a config.json without its class's name, which some programs leave out when they save."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
 
+    named = config.get("architectures")
+    if named is not None and not isinstance(named, list):
+        raise CheckpointError("config.json", "architectures", f"is {named!r}, expected a list of class names")
     model_type = str(config.get("model_type"))
     usual = CLASSES.get(model_type)
-    if not config.get("architectures") and usual in supported_architectures():
+    if not named and usual in supported_architectures():
         reason = (
             "is missing or empty, so that the model's class is not known; add it as the published model has it; "
             f"model_type '{model_type}' usually has [\"{usual}\"]"
