@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEEPSTACK = "deepstack_layers"
 """Field of the plain language model's config.json: first layers that take rows of their own, where there are any."""
 _FIELD = re.compile(r"field '(\w+)'")
-_OF_A_MACHINE = (
+OF_A_MACHINE = (
     "attn_implementation",
     "_attn_implementation",
     "_attn_implementation_autoset",
@@ -98,7 +98,7 @@ def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:
     Raises:
         CheckpointError: A value has the wrong type, or is one that no model can have.
     """
-    config = _without(checkpoint.config, _OF_A_MACHINE)
+    config = _without(checkpoint.config, OF_A_MACHINE)
     if kind is not None and config["model_type"] != kind.model_type:
         reason = f"is {config['model_type']!r}, expected '{kind.model_type}'"
         raise CheckpointError(checkpoint.path / "config.json", "model_type", reason)

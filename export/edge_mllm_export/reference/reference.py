@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm_export.reference.model import load_model
 from edge_mllm_export.reference.processor import load_processor
 from edge_mllm_export.reference.tokenizer_choice import declared_tokens
 
@@ -62,7 +63,7 @@ class Reference:
         """What transformers kept of the last answer's keys and values."""
         self.processor = load_processor(checkpoint, family)
         with _quiet():
-            self._model = task.model_class.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+            self._model = load_model(checkpoint, task.model_class, torch.float32)
 
     @property
     def markers(self) -> tuple[str, ...]:
