@@ -161,7 +161,7 @@ def test_a_snapshot_of_links_in_folders_with_spaces_is_exported_from_where_one_s
     monkeypatch.chdir(tmp_path / "where I stand")
     source = os.path.relpath(snapshot)
     assert facts_of_source(source).context_length == 2048
-    options = ExportOptions(format="gguf", quant="f16", vision="fp32", verify=False)
+    options = ExportOptions(format="gguf", quant="f16", vision="fp32", verify=False, calibration=False)
     export_bundle(source, Path("neu \u00fc") / "\u6a21\u578b.edge", options)
     with edge_mllm.load(Path("neu \u00fc") / "\u6a21\u578b.edge", threads=1) as model:
         assert model.generate("Hi", images=[picture(40, 40)], max_new_tokens=2).usage.image_tokens > 0
