@@ -117,6 +117,7 @@ def test_what_transformers_cannot_load_is_one_sentence(qwen: Path) -> None:
     ("fields", "says"),
     [
         ({"architectures": "Qwen2VLForConditionalGeneration"}, r"architectures: is 'Qwen2VL\w+', expected a list"),
+        ({"model_type": "llama"}, r"model_type: is 'llama', but Qwen2VLForConditionalGeneration has 'qwen2_vl'"),
         ({"dtype": "auto"}, r"config.json', dtype: is no configuration that transformers can read"),
         ({"vision_config": {"depth": 1, "hidden_act": "none"}}, r"vision_config: makes no model"),
         ({"text_config": {"hidden_act": "none"}}, r"text_config: makes no model"),

@@ -71,6 +71,16 @@ def _check_named(config: Mapping[str, Any]) -> None:
         raise CheckpointError("config.json", "architectures", reason)
 
 
+def _check_kind(config: Mapping[str, Any], family: Family) -> None:
+    """transformers makes the configuration by ``model_type``; of another kind it has other fields."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
+
+    kinds = [str(kind) for kind, name in CLASSES.items() if name in family.architectures]
+    if kinds and config.get("model_type") not in kinds:
+        reason = f"is {config.get('model_type')!r}, but {family.architectures[0]} has {' or '.join(map(repr, kinds))}"
+        raise CheckpointError("config.json", "model_type", reason)
+
+
 def family_of(config: Mapping[str, Any]) -> Family:
     """Return the family that reads a config.json.
 
@@ -84,6 +94,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     found = [str(name) for name in config.get("architectures") or []]
     for family in FAMILIES:
         if any(name in family.architectures for name in found):
+            _check_kind(config, family)
             return family
     wanted = found[0] if found else str(config.get("model_type", "unknown"))
     raise UnsupportedArchitectureError(wanted, supported_architectures(), why_not(config, FAMILIES))
