@@ -72,12 +72,13 @@ def _check_named(config: Mapping[str, Any]) -> None:
 
 
 def _check_kind(config: Mapping[str, Any], family: Family) -> None:
-    """transformers makes the configuration by ``model_type``; of another kind it has other fields."""
+    """Refuse a ``model_type`` of another kind: transformers would make a configuration with other fields of it."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
 
     kinds = [str(kind) for kind, name in CLASSES.items() if name in family.architectures]
     if kinds and config.get("model_type") not in kinds:
-        reason = f"is {config.get('model_type')!r}, but {family.architectures[0]} has {' or '.join(map(repr, kinds))}"
+        named = next(name for name in config["architectures"] if name in family.architectures)
+        reason = f"is {config.get('model_type')!r}, but {named} has {' or '.join(map(repr, kinds))}"
         raise CheckpointError("config.json", "model_type", reason)
 
 

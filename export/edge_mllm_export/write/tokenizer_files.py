@@ -16,8 +16,8 @@ def tokenizer_json(checkpoint: Checkpoint, n_vocab: int) -> str:
     """Text of a tokenizer.json with all tokens that the checkpoint declares, but for those that have no embedding.
 
     Some published checkpoints have such a token as a mere placeholder that their processor replaces (``<video>``).
-    A prompt that contains its text would otherwise point behind the table; so it is read as plain text. Lengths to which
-    a trainer's texts were cut or filled up are left out too.
+    A prompt that contains its text would otherwise point behind the table; so it is read as plain text. The
+    lengths to which a trainer's texts were cut or filled up are left out too.
 
     Args:
         checkpoint: Where the files are.
