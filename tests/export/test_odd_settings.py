@@ -12,6 +12,7 @@ import pytest
 from family_makers import make_tiny
 from family_parity import Pair
 from image_settings import picture
+from tiny_llava_original import make_tiny_bunny
 
 from edge_mllm.errors import EdgeMLLMError
 from edge_mllm_export import ExportOptions, export_bundle
@@ -26,6 +27,8 @@ from edge_mllm_export.reference.reference import Reference
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.tokenizer.directory import read_directory_tokenizer
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:2cf7f8287f7e928214960b6691b0ea2d\nsize 1484\n"
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,22 @@ def test_plan_and_export_refuse_in_one_sentence(qwen: Path, tmp_path: Path, fiel
             open_it()
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.edge").exists()
+
+
+def test_original_layouts_are_read_with_the_same_care(tmp_path: Path) -> None:
+    """A length at which texts were cut is not the tokenizer's fault; what is damaged is named, not a copy of it."""
+    (tmp_path / "scratch").mkdir()
+    source = make_tiny_bunny(tmp_path / "bunny")
+    cut = {"direction": "Right", "max_length": 12, "strategy": "LongestFirst", "stride": 0}
+    change(source / "tokenizer.json", truncation=cut)
+    assert Pair.of(resolve_source(str(source), tmp_path / "scratch")).compare([picture(40, 40)], "What?").ids_equal
+    change(source / "tokenizer_config.json", split_special_tokens=True)
+    with pytest.raises(CheckpointError, match=r"bunny/tokenizer_config.json', split_special_tokens: is true"):
+        resolve_source(str(source), tmp_path / "scratch")
+    for text, says in (("{", "is not JSON"), (POINTER, "holds Git LFS pointers in place of tokenizer_config.json")):
+        (source / "tokenizer_config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=says):
+            resolve_source(str(source), tmp_path / "scratch")
 
 
 def _as_in_the_hubs_cache(source: Path, home: Path) -> Path:

@@ -50,7 +50,7 @@ def read_directory_tokenizer(directory: Path) -> DirectoryTokenizer:
         CheckpointError: There is none, or it is damaged.
     """
     file = directory / FILE
-    _refuse_splitting(directory)
+    refuse_splitting(directory)
     if not file.is_file() and all((directory / name).is_file() for name in _PARTS):
         made = class_tokenizer(directory)
         backend = _unbounded(made)
@@ -69,14 +69,23 @@ def read_directory_tokenizer(directory: Path) -> DirectoryTokenizer:
     return DirectoryTokenizer(text, backend, _names(found), declared)
 
 
-def _refuse_splitting(directory: Path) -> None:
-    """Marks of turns and pictures that are read as plain text make no prompt of any model."""
-    if _settings(directory).get("split_special_tokens"):
+def refuse_splitting(directory: Path) -> None:
+    """Refuse a tokenizer that reads the marks of turns and pictures as plain text: no model is trained so.
+
+    Raises:
+        CheckpointError: Its settings say so, or are damaged.
+    """
+    if read_settings(directory).get("split_special_tokens"):
         reason = "is true, with which the marks of turns and pictures are read as plain text; set it to false"
         raise CheckpointError(directory / SETTINGS, "split_special_tokens", reason)
 
 
-def _settings(directory: Path) -> dict[str, Any]:
+def read_settings(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json, empty where there is none.
+
+    Raises:
+        CheckpointError: It is no JSON object.
+    """
     file = directory / SETTINGS
     if not file.is_file():
         return {}
@@ -91,7 +100,7 @@ def _settings(directory: Path) -> dict[str, Any]:
 
 def _check_numbers(directory: Path, given: dict[str, int | None]) -> None:
     """A token that tokenizer.json lacks gets the next free id, which must be the one that it was trained with."""
-    for number, entry in (_settings(directory).get("added_tokens_decoder") or {}).items():
+    for number, entry in (read_settings(directory).get("added_tokens_decoder") or {}).items():
         found = given.get(entry["content"])
         if found is not None and found != int(number):
             reason = f"is {entry['content']}, which tokenizer.json lacks, and which would get the id {found}"
