@@ -107,6 +107,10 @@ def _decisions(processor: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if tokenizer.get("differing"):
         texts = f"{tokenizer['differing']} of {tokenizer['texts']} texts"
         yield "tokenizer", "", f"{tokenizer['taken']}; {tokenizer['class']} of this transformers differs in {texts}"
+    if tokenizer.get("cuts_at"):
+        yield "tokenizer", "", f"tokenizer.json cuts texts at {tokenizer['cuts_at']} tokens; prompts are left whole"
+    if tokenizer.get("without_embedding"):
+        yield "tokenizer", "", f"read as text, having no embedding: {_some(tokenizer['without_embedding'])}"
     if processor.get("counts_of_the_model"):
         yield "processor", "", f"sizes from config.json: {', '.join(processor['counts_of_the_model'])}"
 

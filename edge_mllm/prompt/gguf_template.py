@@ -2,7 +2,8 @@
 
 A template of a multimodal model writes its own placeholder for a picture; what it writes is found by rendering one
 picture and two, and looking at the difference. libmtmd writes the marks of a picture itself, so the whole placeholder
-is replaced by the marker that stands for a picture there. Templates that know no pictures get the marker as text.
+is replaced by the marker that stands for a picture there. Templates that know no pictures get the marker as text; one
+that takes a message's content as one text gets it on a line of its own, as :mod:`edge_mllm.prompt.item_template` does.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class PictureTemplate:
         """Content as a template takes it that knows no pictures."""
         items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         items = [{"type": "text", "text": self._marker} if item.get("type") == "image" else item for item in items]
-        return "".join(str(item.get("text", "")) for item in items) if self._plain_text else items
+        return "\n".join(str(item.get("text", "")) for item in items) if self._plain_text else items
 
     def _find_placeholder(self) -> str | None:
         image, text = {"type": "image"}, {"type": "text", "text": _PROBE}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_mllm.bundle.files import OpenBundle, read_bundle
 from edge_mllm.bundle.gguf_pair import is_gguf
 from edge_mllm.bundle.published.directory import PublishedDirectory, is_published, read_directory
-from edge_mllm.errors import ModelNotFoundError, SettingError
+from edge_mllm.errors import BundleError, ModelNotFoundError, PromptError, SettingError
 from edge_mllm.hub.resolve import Wanted, resolve
 from edge_mllm.picture.tile_checks import check_tiles
+from edge_mllm.prompt.item_template import content_kind, with_items
 
 
 def starter_bundle() -> Path:
@@ -75,7 +76,23 @@ def open_directory(path: Path, *, precision: str | None = None) -> PublishedDire
     """Open a published directory and check it; arguments and errors as :func:`read_directory`."""
     directory = read_directory(path, precision=precision)
     check_tiles(path, directory.spec, where="its configuration")
-    return directory
+    return _taking_items(directory)
+
+
+def _taking_items(directory: PublishedDirectory) -> PublishedDirectory:
+    """The directory with a chat template that takes lists of texts and pictures, as an export makes it.
+
+    Raises:
+        BundleError: Its template has no way to show a question about a picture.
+    """
+    prompt, found = directory.spec.prompt, directory.template
+    try:
+        kind = content_kind(found.text, prompt.special_tokens, prompt.placeholder, directory.picture)
+    except PromptError as error:
+        raise BundleError(directory.path, f"{found.file}, chat_template: {error}") from error
+    if kind == "items":
+        return directory
+    return replace(directory, template=replace(found, text=with_items(found.text, directory.picture)))
 
 
 def open_files(path: Path, *, check_hashes: bool, precision: str | None = None) -> OpenBundle:

@@ -6,6 +6,8 @@ import pytest
 
 from edge_mllm.errors import PromptError
 from edge_mllm.prompt.gguf_template import PictureTemplate
+from edge_mllm.prompt.item_template import with_items
+from edge_mllm.prompt.template import ChatTemplate
 from edge_mllm_export.shapes import load_shape
 
 MARKER = "<__media__>"
@@ -30,7 +32,7 @@ def question(pictures: int, text: str = "Why?") -> list[dict[str, object]]:
     [
         (COLON_BEFORE_PICTURE, "<image>", "<|im_start|>User:{0}{0}Why?<end_of_utterance>\nAssistant:"),
         (NEW_LINE_AFTER, "<image>", "<user>{0}\n{0}\nWhy?"),
-        (PLAIN_STRING, None, "<user>{0}{0}Why?</s>"),
+        (PLAIN_STRING, None, "<user>{0}\n{0}\nWhy?</s>"),
         (ITEMS_WITHOUT_PICTURES, None, "<user>{0}{0}Why?</s>"),
     ],
 )
@@ -73,3 +75,12 @@ def test_a_template_that_numbers_pictures_is_no_silent_loss() -> None:
     template = PictureTemplate(NUMBERED, {}, MARKER)
     assert "Why?" in template.render(question(0), 0)
     assert template.render(question(1), 1).count(MARKER) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_template_that_takes_texts_gets_what_an_export_gives_it(count: int) -> None:
+    """Every picture on a line of its own, in earlier turns too."""
+    said = {"role": "assistant", "content": [{"type": "text", "text": "So."}]}
+    turns = [{"role": "system", "content": "Be brief."}, *question(1), said, *question(count, "And?")]
+    exported = ChatTemplate(with_items(PLAIN_STRING, MARKER)).render(turns, {})
+    assert PictureTemplate(PLAIN_STRING, {}, MARKER).render(turns, count + 1) == exported

@@ -26,7 +26,7 @@ from edge_mllm.bundle.spec import (
     Source,
     VisionSpec,
 )
-from edge_mllm.bundle.template_files import NoTemplateError, TemplateFileError, find_template
+from edge_mllm.bundle.template_files import FoundTemplate, NoTemplateError, TemplateFileError, find_template
 from edge_mllm.errors import BundleError, ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -44,13 +44,16 @@ _PARTS: dict[Stem, str] = {
 class PublishedDirectory(OpenBundle):
     """A directory of ONNX files whose configuration has been read."""
 
-    template: str
+    template: FoundTemplate
+    """The chat template as the directory has it."""
+    picture: str
+    """What stands for a picture in a template that takes texts."""
     newline: FloatArray | None
     """float32 [n_embd]: what ends the rows of stitched tiles, from the checkpoint beside the ONNX files."""
 
     def chat_template(self) -> str:
-        """Text of the chat template, from where the directory has it."""
-        return self.template
+        """Text of the chat template."""
+        return self.template.text
 
     def read_tokenizer(self) -> Tokenizer:
         """tokenizer.json with the tokens that the files beside it declare."""
@@ -121,7 +124,13 @@ def read_directory(path: Path, *, precision: str | None = None) -> PublishedDire
         exporter={},
     )
     check_numbers(path, spec, where="its configuration")
-    return PublishedDirectory(path, spec, _template(path), None if newline is None else newline[1])
+    return PublishedDirectory(
+        path,
+        spec,
+        template=_template(path),
+        picture=layout["prompt"].get("picture", spec.prompt.placeholder),
+        newline=None if newline is None else newline[1],
+    )
 
 
 def _newline(path: Path, layout: Mapping[str, Any], n_embd: int) -> tuple[Path, FloatArray] | None:
@@ -188,9 +197,9 @@ def _stop_ids(configuration: Configuration) -> list[Any]:
     return ids
 
 
-def _template(path: Path) -> str:
+def _template(path: Path) -> FoundTemplate:
     try:
-        return find_template(path).text
+        return find_template(path)
     except NoTemplateError as error:
         reason = "it has no chat template (processor_config.json, chat_template.json, .jinja, tokenizer_config.json)"
         raise BundleError(path, reason) from error

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.errors import BundleError
+from edge_mllm.bundle.pointers import is_pointer
+from edge_mllm.errors import BundleError, PartPointerError
 from edge_mllm.typed_json import FieldError, parse_json, read_typed
 
 FILES = {
@@ -88,6 +89,8 @@ def read_object(file: Path) -> dict[str, Any]:
             raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB")
         document = parse_json(file.read_text("utf-8"))
     except (ValueError, RecursionError, OSError) as error:
+        if is_pointer(file):
+            raise PartPointerError(file.parent, file.name) from error
         raise BundleError(file.parent, f"{file.name} is not JSON ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(document, dict):
         raise BundleError(file.parent, f"{file.name} is not a JSON object")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm.bundle.pointers import is_pointer
 from edge_mllm.bundle.template_files import FoundTemplate, TemplateFileError, find_template
 from edge_mllm_export.checkpoint.config_limits import check_config, check_processor
 from edge_mllm_export.checkpoint.licence import read_licence
@@ -257,6 +258,8 @@ def read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(file, "", "is missing") from None
     except (ValueError, OSError, RecursionError) as error:
+        if file.is_file() and is_pointer(file):
+            raise CheckpointError(file, "", "is a Git LFS pointer; fetch the files with 'git lfs pull'") from error
         raise CheckpointError(file, "", f"is not JSON ({' '.join(str(error).split())})") from error
     if not isinstance(document, dict):
         raise CheckpointError(file, "", "is not a JSON object")

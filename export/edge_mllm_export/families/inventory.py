@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.errors import EdgeMLLMError
 from edge_mllm_export.errors import CheckpointError, TensorsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
     from edge_mllm_export.families.family import Family, Shapes
@@ -23,8 +24,10 @@ def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
     Raises:
         TensorsError: Something is missing, left over or has another shape.
     """
-    needed = _shapes_of("text_config", checkpoint, family, text_shapes)
-    needed |= _shapes_of("vision_config", checkpoint, family, lambda opened, kind: kind.tower_shapes(opened))
+    with makes_a_model(checkpoint, "text_config"):
+        needed = text_shapes(checkpoint, family)
+    with makes_a_model(checkpoint, "vision_config"):
+        needed |= family.tower_shapes(checkpoint)
     present = {name: tuple(info.shape) for name, info in checkpoint.tensors.items() if not name.endswith(_IGNORED)}
     optional = set() if not is_tied(checkpoint, family) else {_head_name(family)}
     missing = sorted(set(needed) - set(present) - optional)
@@ -38,11 +41,15 @@ def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
         raise TensorsError(checkpoint.path, missing=missing, left_over=left_over, wrong=wrong)
 
 
-def _shapes_of(
-    section: str, checkpoint: Checkpoint, family: Family, shapes: Callable[[Checkpoint, Family], Shapes]
-) -> Shapes:
+@contextmanager
+def makes_a_model(checkpoint: Checkpoint, section: str) -> Iterator[None]:
+    """What follows makes a model of one section of config.json.
+
+    Raises:
+        CheckpointError: The model's own code fails on a value of it.
+    """
     try:
-        return shapes(checkpoint, family)
+        yield
     except EdgeMLLMError:
         raise
     except Exception as error:  # whatever a model's own code makes of a wrong value

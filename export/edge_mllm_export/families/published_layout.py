@@ -35,7 +35,9 @@ def image(tiler: Entry, *, resample: str, mean: list[float], std: list[float]) -
     }
 
 
-def prompt(image_token: Entry, declared: list[str], layout: TileLayout, stop_texts: list[str]) -> Entry:
+def prompt(
+    image_token: Entry, declared: list[str], layout: TileLayout, stop_texts: list[str], picture: str | None = None
+) -> Entry:
     """The prompt section.
 
     Args:
@@ -43,8 +45,10 @@ def prompt(image_token: Entry, declared: list[str], layout: TileLayout, stop_tex
         declared: Where config.json says its id, which must be the tokenizer's.
         layout: The text around visual tokens.
         stop_texts: Tokens that end an answer beside those of generation_config.json.
+        picture: What stands for a picture in a template that takes texts; None: the image token.
     """
-    return {"image_token": image_token, "declared": declared, "layout": asdict(layout), "stop_texts": stop_texts}
+    found = {"image_token": image_token, "declared": declared, "layout": asdict(layout), "stop_texts": stop_texts}
+    return found | ({} if picture is None else {"picture": picture})
 
 
 def decoder(**more: Any) -> Entry:

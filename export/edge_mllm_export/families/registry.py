@@ -58,14 +58,28 @@ def _check_named(config: Mapping[str, Any]) -> None:
     """Say what to do about a config.json without its class's name, which some programs leave out when they save."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
 
+    named = config.get("architectures")
+    if named is not None and not isinstance(named, list):
+        raise CheckpointError("config.json", "architectures", f"is {named!r}, expected a list of class names")
     model_type = str(config.get("model_type"))
     usual = CLASSES.get(model_type)
-    if not config.get("architectures") and usual in supported_architectures():
+    if not named and usual in supported_architectures():
         reason = (
             "is missing or empty, so that the model's class is not known; add it as the published model has it; "
             f"model_type '{model_type}' usually has [\"{usual}\"]"
         )
         raise CheckpointError("config.json", "architectures", reason)
+
+
+def _check_kind(config: Mapping[str, Any], family: Family) -> None:
+    """Refuse a ``model_type`` of another kind: transformers would make a configuration with other fields of it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES
+
+    kinds = [str(kind) for kind, name in CLASSES.items() if name in family.architectures]
+    if kinds and config.get("model_type") not in kinds:
+        named = next(name for name in config["architectures"] if name in family.architectures)
+        reason = f"is {config.get('model_type')!r}, but {named} has {' or '.join(map(repr, kinds))}"
+        raise CheckpointError("config.json", "model_type", reason)
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -81,6 +95,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     found = [str(name) for name in config.get("architectures") or []]
     for family in FAMILIES:
         if any(name in family.architectures for name in found):
+            _check_kind(config, family)
             return family
     wanted = found[0] if found else str(config.get("model_type", "unknown"))
     raise UnsupportedArchitectureError(wanted, supported_architectures(), why_not(config, FAMILIES))

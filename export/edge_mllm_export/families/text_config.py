@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import CheckpointError
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 DEEPSTACK = "deepstack_layers"
 """Field of the plain language model's config.json: first layers that take rows of their own, where there are any."""
 _FIELD = re.compile(r"field '(\w+)'")
+OF_A_MACHINE = (
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+)
+"""Fields that name the kernels of the machine a model was trained on, which may be missing here."""
 _WRAPPER_FIELDS = ("_name_or_path", "architectures", "auto_map", "transformers_version", "quantization_config")
 
 
@@ -90,17 +98,17 @@ def resolved_config(checkpoint: Checkpoint, kind: Any = None) -> Any:
     Raises:
         CheckpointError: A value has the wrong type, or is one that no model can have.
     """
-    from transformers import AutoConfig
-
-    config = checkpoint.config
-    fields = {key: value for key, value in config.items() if key != "model_type"}
+    config = _without(checkpoint.config, OF_A_MACHINE)
     if kind is not None and config["model_type"] != kind.model_type:
         reason = f"is {config['model_type']!r}, expected '{kind.model_type}'"
         raise CheckpointError(checkpoint.path / "config.json", "model_type", reason)
     try:
-        return kind(**fields) if kind is not None else AutoConfig.for_model(config["model_type"], **fields)
+        return _made(kind, config)
     except Exception as error:  # transformers raises classes of several libraries for a wrong value
-        raise CheckpointError(checkpoint.path / "config.json", *_blame(config, error)) from error
+        blamed = _blame(config, error)
+        if not blamed[0]:
+            blamed = _culprit(config, lambda fields: _made(kind, fields)), blamed[1]
+        raise CheckpointError(checkpoint.path / "config.json", *blamed) from error
 
 
 def text_config(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] = resolved_config) -> dict[str, Any]:
@@ -117,6 +125,39 @@ def text_config(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] = re
 def decoder_spec(checkpoint: Checkpoint, config: Callable[[Checkpoint], Any] = resolved_config) -> DecoderSpec:
     """Dimensions of a language model with sequential positions and causal attention; see :func:`text_config`."""
     return plain_decoder_spec(config(checkpoint).text_config)
+
+
+def _made(kind: Any, config: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    fields = {key: value for key, value in config.items() if key != "model_type"}
+    return kind(**fields) if kind is not None else AutoConfig.for_model(config["model_type"], **fields)
+
+
+def _culprit(config: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> str:
+    """The one field without which a configuration can be made; "" where there is none."""
+    for path in sorted(dict(_leaves(config)), key=lambda path: path.count(".")):
+        with suppress(Exception):  # as for the whole
+            make(_lacking(config, path.split(".")))
+            return path
+    return ""
+
+
+def _lacking(config: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """A configuration without one field."""
+    first, *rest = path
+    if not rest:
+        return {name: value for name, value in config.items() if name != first}
+    return config | {first: _lacking(config[first], rest)}
+
+
+def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A configuration without some fields, in its sections neither."""
+    return {
+        name: _without(value, names) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in names
+    }
 
 
 def _blame(config: dict[str, Any], error: Exception) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from edge_mllm.errors import ContextOverflowError
 from edge_mllm.measure.eval.answerer import Reply
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.families.task import resolve_task
+from edge_mllm_export.reference.model import load_model
 from edge_mllm_export.reference.processor import load_processor
 from edge_mllm_export.reference.reference import forget_positions
 from edge_mllm_export.source.source import resolve_source
@@ -55,8 +56,7 @@ class ReferenceAnswerer:
         self._stop = family.prompt(checkpoint).stop_token_ids
         self._context = family.decoder(checkpoint).context_length
         self._processor = load_processor(checkpoint, family)
-        model_class = resolve_task(checkpoint, family).model_class
-        self._model = model_class.from_pretrained(checkpoint.path, dtype=dtype).eval()
+        self._model = load_model(checkpoint, resolve_task(checkpoint, family).model_class, dtype)
         self._image_token_id = family.prompt(checkpoint).image_token_id
         self.name = checkpoint.path.name
         self.sha256 = checkpoint.sha256()

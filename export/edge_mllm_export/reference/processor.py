@@ -129,7 +129,7 @@ class DirectoryProcessor:
         self.described: Mapping[str, Any] = {
             "class": type(self.processor).__name__,
             "image_processor": type(self.processor.image_processor).__name__,
-            "tokenizer": {**choice.described, "declared": list(checkpoint.directory_tokenizer.declared)},
+            "tokenizer": {**choice.described, **_tokens(checkpoint, family.decoder(checkpoint).n_vocab)},
             "template": checkpoint.template.described | {"content": "items" if self._template.takes_items else "text"},
             "counts_of_the_model": taken,
         }
@@ -157,6 +157,14 @@ class DirectoryProcessor:
             return_tensors="pt",
             processor_kwargs=options,
         )
+
+
+def _tokens(checkpoint: Checkpoint, n_vocab: int) -> dict[str, list[str]]:
+    """Tokens that only the files beside tokenizer.json declare, and those that have no embedding."""
+    found = checkpoint.directory_tokenizer
+    added = found.backend.get_added_tokens_decoder()
+    beyond = [added[number].content for number in sorted(added) if number >= n_vocab]
+    return {"declared": list(found.declared)} | ({"without_embedding": beyond} if beyond else {})
 
 
 def _with_pictures(messages: Sequence[Message], pictures: Sequence[Image]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.picture.tile_plan import plan_tiles
+from edge_mllm_export.reference.model import load_model
 from edge_mllm_export.reference.processor import load_processor
 from edge_mllm_export.reference.tokenizer_choice import declared_tokens
 
@@ -56,18 +57,24 @@ class Reference:
         import torch
 
         self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
-        self._row_width = family.decoder(checkpoint).row_width
+        decoder = family.decoder(checkpoint)
+        self._row_width, self._n_vocab = decoder.row_width, decoder.n_vocab
         self.cache: Any = None
         """What transformers kept of the last answer's keys and values."""
         self.processor = load_processor(checkpoint, family)
         with _quiet():
-            self._model = task.model_class.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+            self._model = load_model(checkpoint, task.model_class, torch.float32)
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Declared tokens that may stand in what a user writes: all but those that stand for pictures and the like."""
+        """Declared tokens that may stand in what a user writes: all but those that stand for pictures and the like.
+
+        Those without an embedding are none either: transformers' model stops at them, and a bundle reads them as text.
+        """
         taken = {self._prompt.image_token, self._prompt.placeholder, *self.processor.places}
-        return tuple(text for text in declared_tokens(self.processor.tokenizer) if text not in taken)
+        ids = self.processor.tokenizer.convert_tokens_to_ids
+        found = declared_tokens(self.processor.tokenizer)
+        return tuple(text for text in found if text not in taken and ids(text) < self._n_vocab)
 
     def inputs(self, probe: Probe) -> Inputs:
         """Render, tokenise and cut tiles."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_mllm.costs.estimate import Ask, costs
 from edge_mllm.costs.facts import ModelFacts
-from edge_mllm_export.families.inventory import empty_causal_lm, is_tied
+from edge_mllm_export.families.inventory import empty_causal_lm, is_tied, makes_a_model
 from edge_mllm_export.families.model_shape import model_shape
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.shapes import PREFIX, SHAPES, load_shape
@@ -21,10 +21,11 @@ def facts_of_source(source: str) -> ModelFacts:
     """
     checkpoint = describe_source(source)
     family = find_family(checkpoint)
-    text = family.text_config(checkpoint)
-    model = empty_causal_lm(text)
+    with makes_a_model(checkpoint, "text_config"):
+        model = empty_causal_lm(family.text_config(checkpoint))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shape = model_shape(checkpoint, family)
+    with makes_a_model(checkpoint, "vision_config"):
+        shape, tower = model_shape(checkpoint, family), family.stored_tower_shapes(checkpoint)
     decoder = family.decoder(checkpoint)
     sizes = decoder_sizes(
         shapes,
@@ -37,7 +38,7 @@ def facts_of_source(source: str) -> ModelFacts:
         image=family.image(checkpoint),
         vision=family.vision(checkpoint),
         decoders={"gguf": sizes["gguf"], "onnx": sizes["onnx"]},
-        towers=tower_sizes(family.stored_tower_shapes(checkpoint)),
+        towers=tower_sizes(tower),
         shape=shape,
     )
 

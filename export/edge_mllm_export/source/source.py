@@ -15,6 +15,7 @@ from edge_mllm_export.checkpoint.checkpoint import (
     open_checkpoint,
     read_json,
     read_processor,
+    refuse_pointers,
 )
 from edge_mllm_export.checkpoint.quantised import refuse_quantised, refuse_quantised_files
 from edge_mllm_export.checkpoint.tensor_store import TensorInfo, read_inventory
@@ -27,6 +28,7 @@ from edge_mllm_export.source.hub.configuration import fetch_configuration
 from edge_mllm_export.source.hub.download import download, is_hub_id
 from edge_mllm_export.source.layouts.registry import layout_of
 from edge_mllm_export.source.vocabulary import with_tokenizer_json
+from edge_mllm_export.tokenizer.directory import refuse_splitting
 
 _GGUF = "GGUF files are already exported; 'edge-mllm run -m' opens a decoder with its mmproj as they are"
 
@@ -135,6 +137,8 @@ def _read_config(place: _Place) -> dict[str, Any]:
 
 def _open_directory(place: _Place, scratch: Path) -> Checkpoint:
     path, config = place.path, _read_config(place)
+    refuse_pointers(path)
+    refuse_splitting(path)
     layout = layout_of(config)
     if layout is not None:
         path = layout.rewrite(path, config, Path(tempfile.mkdtemp(prefix="native-", dir=scratch)))

@@ -24,7 +24,7 @@ from edge_mllm_export.errors import CheckpointError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FILE = "tokenizer.json"
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _PARTS = ("vocab.json", "merges.txt")
 """What tokenizer.json is made of where a directory has none."""
 
@@ -50,6 +50,7 @@ def read_directory_tokenizer(directory: Path) -> DirectoryTokenizer:
         CheckpointError: There is none, or it is damaged.
     """
     file = directory / FILE
+    refuse_splitting(directory)
     if not file.is_file() and all((directory / name).is_file() for name in _PARTS):
         made = class_tokenizer(directory)
         backend = _unbounded(made)
@@ -68,15 +69,42 @@ def read_directory_tokenizer(directory: Path) -> DirectoryTokenizer:
     return DirectoryTokenizer(text, backend, _names(found), declared)
 
 
+def refuse_splitting(directory: Path) -> None:
+    """Refuse a tokenizer that reads the marks of turns and pictures as plain text: no model is trained so.
+
+    Raises:
+        CheckpointError: Its settings say so, or are damaged.
+    """
+    if read_settings(directory).get("split_special_tokens"):
+        reason = "is true, with which the marks of turns and pictures are read as plain text; set it to false"
+        raise CheckpointError(directory / SETTINGS, "split_special_tokens", reason)
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json, empty where there is none.
+
+    Raises:
+        CheckpointError: It is no JSON object.
+    """
+    file = directory / SETTINGS
+    if not file.is_file():
+        return {}
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(file, "", f"is not JSON ({_line(error)})") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(file, "", "is not a JSON object")
+    return document
+
+
 def _check_numbers(directory: Path, given: dict[str, int | None]) -> None:
     """A token that tokenizer.json lacks gets the next free id, which must be the one that it was trained with."""
-    settings = directory / "tokenizer_config.json"
-    document = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    for number, entry in (document.get("added_tokens_decoder") or {}).items():
+    for number, entry in (read_settings(directory).get("added_tokens_decoder") or {}).items():
         found = given.get(entry["content"])
         if found is not None and found != int(number):
             reason = f"is {entry['content']}, which tokenizer.json lacks, and which would get the id {found}"
-            raise CheckpointError(settings, f"added_tokens_decoder.{number}", reason)
+            raise CheckpointError(directory / SETTINGS, f"added_tokens_decoder.{number}", reason)
 
 
 def _unbounded(tokenizer: Any) -> Tokenizer:
@@ -125,7 +153,7 @@ def _loaded(kind: Any, directory: Path) -> Any:
             return kind.from_pretrained(directory, trust_remote_code=False)
     except Exception as error:  # whatever damaged files make of its code
         reason = f"cannot be read by transformers ({type(error).__name__}: {_line(error)})"
-        raise CheckpointError(directory / "tokenizer_config.json", "", reason) from error
+        raise CheckpointError(directory / SETTINGS, "", reason) from error
 
 
 def _open(file: Path) -> Tokenizer:

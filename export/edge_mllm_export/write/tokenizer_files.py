@@ -16,7 +16,8 @@ def tokenizer_json(checkpoint: Checkpoint, n_vocab: int) -> str:
     """Text of a tokenizer.json with all tokens that the checkpoint declares, but for those that have no embedding.
 
     Some published checkpoints have such a token as a mere placeholder that their processor replaces (``<video>``).
-    A prompt that contains its text would otherwise point behind the table; so it is read as plain text.
+    A prompt that contains its text would otherwise point behind the table; so it is read as plain text. The
+    lengths to which a trainer's texts were cut or filled up are left out too.
 
     Args:
         checkpoint: Where the files are.
@@ -25,11 +26,13 @@ def tokenizer_json(checkpoint: Checkpoint, n_vocab: int) -> str:
     text = checkpoint.directory_tokenizer.text
     document = json.loads(text)
     beyond = beyond_table(document, n_vocab)
-    if not beyond:
+    lengths = [name for name in ("truncation", "padding") if document.get(name) is not None]
+    if not beyond and not lengths:
         return text
-    LOGGER.info("left out of the tokenizer, having no embedding: %s", ", ".join(sorted(beyond)))
-    document["added_tokens"] = [entry for entry in document["added_tokens"] if entry["content"] not in beyond]
-    return json.dumps(document, ensure_ascii=False)
+    if beyond:
+        LOGGER.info("left out of the tokenizer, having no embedding: %s", ", ".join(sorted(beyond)))
+        document["added_tokens"] = [entry for entry in document["added_tokens"] if entry["content"] not in beyond]
+    return json.dumps(document | dict.fromkeys(lengths), ensure_ascii=False)
 
 
 def beyond_table(document: dict[str, Any], n_vocab: int) -> set[str]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 
 IMAGE = "<|image_pad|>"
+PICTURE = f"<|vision_start|>{IMAGE}<|vision_end|>"
+"""What a user writes for a picture."""
 
 _CLASS_DEFAULTS: dict[str, Any] = STEPS | {
     "default_to_square": False,
@@ -249,7 +251,11 @@ PUBLISHED = {
     ),
     "vision": {"tokens_per_tile": 1, "tile_height": _UNIT, "tile_width": _UNIT, "patches": _PATCHES},
     "prompt": published.prompt(
-        published.read("settings.image_token", default=IMAGE), ["config.image_token_id"], TileLayout(), ["<|im_end|>"]
+        published.read("settings.image_token", default=IMAGE),
+        ["config.image_token_id"],
+        TileLayout(),
+        ["<|im_end|>"],
+        PICTURE,
     ),
     "decoder": published.decoder(
         positions="mrope",
@@ -275,7 +281,7 @@ FAMILY = Family(
     tower_shapes=tower_shapes,
     stored_tower=stored_tower,
     build_tower=build_tower,
-    picture="<|vision_start|><|image_pad|><|vision_end|>",
+    picture=PICTURE,
     published=PUBLISHED,
     mmproj=MMPROJ,
     checkpoints=("Qwen/Qwen2-VL-2B-Instruct",),

@@ -17,6 +17,7 @@ from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.source.layouts.llava_prompt import check_cut
 from edge_mllm_export.source.vocabulary import has_slow_files, tokenizer_document
+from edge_mllm_export.tokenizer.directory import read_settings
 from edge_mllm_export.tokenizer.sentencepiece import convert_sentencepiece
 
 if TYPE_CHECKING:
@@ -112,11 +113,10 @@ def write_tokenizer(source: Path, out: Path, text: Mapping[str, Any]) -> Tokeniz
     """
     from tokenizers import Tokenizer
 
-    settings_file = source / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
+    settings_file, settings = source / "tokenizer_config.json", read_settings(source)
     if "auto_map" in settings:
         raise CheckpointError(settings_file, "auto_map", "asks for a tokenizer class with code of its own")
-    document = _document(source, settings)
+    document = _document(source, settings) | {"truncation": None, "padding": None}
     before = Tokenizer.from_str(json.dumps(document))
     for token in (REGION, DIALECTS[text["model_type"]].end):
         if not 0 <= (before.token_to_id(token) or -1) < text["vocab_size"]:

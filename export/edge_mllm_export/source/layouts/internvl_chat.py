@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
+from edge_mllm_export.checkpoint.checkpoint import read_json, write_json
 from edge_mllm_export.checkpoint.tensor_store import TensorInfo, read_inventory, read_tensor
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
 from edge_mllm_export.source.layouts import internlm2
 from edge_mllm_export.source.layouts.native import Documents, write_native
-from edge_mllm_export.tokenizer.directory import file_tokenizer, save_tokenizer
+from edge_mllm_export.tokenizer.directory import file_tokenizer, read_settings, save_tokenizer
 from edge_mllm_export.tokenizer.sentencepiece import convert_sentencepiece
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def native_name(stored: str) -> str:
 
 def _preprocessor(source: Path, config: dict[str, Any]) -> dict[str, Any]:
     file = source / "preprocessor_config.json"
-    given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    given = read_json(file) if file.is_file() else {}
     if not config.get("use_thumbnail", True) and config.get("max_dynamic_patch", 12) != 1:
         raise CheckpointError(source / "config.json", "use_thumbnail", "is false, which no released model has")
     side = int(config.get("force_image_size") or config["vision_config"].get("image_size", 448))
@@ -275,8 +275,7 @@ def chat_template(config: dict[str, Any]) -> str:
 
 def _write_tokenizer(source: Path, out: Path, n_vocab: int) -> Any:
     """Save the tokenizer with a tokenizer.json, which original checkpoints often lack."""
-    settings = source / "tokenizer_config.json"
-    given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    settings, given = source / "tokenizer_config.json", read_settings(source)
     if any((source / name).is_file() for name in ("tokenizer.json", "vocab.json")) and "auto_map" not in given:
         save_tokenizer(source, out)
     elif (source / "tokenizer.model").is_file() and given.get("tokenizer_class") in _PLAIN_SENTENCEPIECE:

@@ -168,6 +168,7 @@ def rewrite_llava_original(source: Path, config: dict[str, Any], out: Path) -> P
         CheckpointError: A field or file is missing, or has a value that LLaVA cannot express.
     """
     layout = _layout(config)
+    describe_llava_original(source, config, {})  # what cannot be read at all is said before weights are looked for
     stored = read_inventory(source, str(config["model_type"]))
     documents = describe_llava_original(source, config, stored)
     native, tensors = documents["config"], _named(layout, stored)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.tokenizer.directory import save_tokenizer
+from edge_mllm_export.tokenizer.directory import read_settings, save_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,8 +68,7 @@ def write_tokenizer(source: Path, out: Path, n_vocab: int, *, may_grow: bool = F
     """
     from tokenizers import Tokenizer
 
-    settings = source / "tokenizer_config.json"
-    given = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    settings, given = source / "tokenizer_config.json", read_settings(source)
     if not any((source / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise CheckpointError(source / "tokenizer.json", "", "is missing; put the language model's tokenizer there")
     if "auto_map" in given:
@@ -78,7 +77,7 @@ def write_tokenizer(source: Path, out: Path, n_vocab: int, *, may_grow: bool = F
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
     save_tokenizer(out, out)
-    document = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
+    document = json.loads((out / "tokenizer.json").read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
     before = Tokenizer.from_str(json.dumps(document))
     if before.token_to_id(END) is None:
         raise CheckpointError(source / "tokenizer.json", "added_tokens", f"the token {END} is missing")
