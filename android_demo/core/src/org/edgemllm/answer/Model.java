@@ -12,8 +12,7 @@ import org.edgemllm.bundle.BundleSpec;
 import org.edgemllm.engine.Decoder;
 import org.edgemllm.engine.Segment;
 import org.edgemllm.engine.Tower;
-import org.edgemllm.errors.BundleException;
-import org.edgemllm.errors.EngineException;
+import org.edgemllm.errors.MemoryException;
 import org.edgemllm.errors.PromptException;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
@@ -46,7 +45,7 @@ public final class Model implements Closeable {
         this.threads = threads;
         this.lowMemory = lowMemory;
         this.tokenizer = new Tokenizer(bundle.text("tokenizer"));
-        checkTokenizer();
+        TokenizerCheck.check(bundle, tokenizer);
         this.prompts = new PromptBuilder(spec, tokenizer);
         this.tower = new Tower(bundle, threads);
     }
@@ -60,12 +59,16 @@ public final class Model implements Closeable {
      */
     public static Model open(File directory, int threads, boolean checkHashes, boolean lowMemory) {
         long start = System.nanoTime();
-        Model model = new Model(Bundle.open(directory, checkHashes), threads, lowMemory);
-        if (!lowMemory) {
-            model.decoder = new Decoder(model.bundle, threads);
+        try {
+            Model model = new Model(Bundle.open(directory, checkHashes), threads, lowMemory);
+            if (!lowMemory) {
+                model.decoder = new Decoder(model.bundle, threads);
+            }
+            model.loadSeconds = (System.nanoTime() - start) / 1e9;
+            return model;
+        } catch (OutOfMemoryError error) {
+            throw new MemoryException("this model", error);
         }
-        model.loadSeconds = (System.nanoTime() - start) / 1e9;
-        return model;
     }
 
     public Tokenizer tokenizer() {
@@ -102,7 +105,11 @@ public final class Model implements Closeable {
 
     /** Visual embeddings [tokens, row width] of a picture, as the decoder takes them. */
     public float[] encode(Picture picture) {
-        return tower.encode(picture.tiles(), picture.plan, null);
+        try {
+            return tower.encode(picture.tiles(), picture.plan, null);
+        } catch (OutOfMemoryError error) {
+            throw new MemoryException("this picture", error);
+        }
     }
 
     /** A stopwatch for an answer that begins now and knows what loading took. */
@@ -127,6 +134,16 @@ public final class Model implements Closeable {
      *     picture's end only, and answers do not depend on what was asked before
      */
     public Answer answer(List<Message> messages, List<Picture> pictures, Request request, Stopwatch watch,
+        boolean keepAny, Listener listener) {
+        try {
+            return answered(messages, pictures, request, watch, keepAny, listener);
+        } catch (OutOfMemoryError error) {
+            forget();
+            throw new MemoryException("this answer", error);
+        }
+    }
+
+    private Answer answered(List<Message> messages, List<Picture> pictures, Request request, Stopwatch watch,
         boolean keepAny, Listener listener) {
         request.check();
         PromptIds prompt = prompt(messages, pictures);
@@ -242,7 +259,7 @@ public final class Model implements Closeable {
             int token = sampler.choose(logits);
             count++;
             watch.token();
-            boolean ends = isStop(token);
+            boolean ends = spec.prompt.stopsAt(token);
             String piece = stops.push(ends ? stream.flush() : stream.push(token));
             finish = ends || stops.hit() ? "stop" : null;
             if (finish == null && count == most) {
@@ -266,26 +283,5 @@ public final class Model implements Closeable {
         int[] counts = {prompt.ids.length, prompt.imageTokens(), count};
         Long[] peaks = {Memory.peakResident(), memory.anonymousPeak()};
         return new Answer(text.toString(), finish, counts, images, watch.timings(), peaks, spec.name);
-    }
-
-    private boolean isStop(int token) {
-        for (int id : spec.prompt.stopTokenIds) {
-            if (id == token) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    private void checkTokenizer() {
-        if (tokenizer.size() > spec.decoder.vocabulary) {
-            throw new BundleException(bundle.directory, "the tokenizer has " + tokenizer.size()
-                + " tokens, the decoder " + spec.decoder.vocabulary + "; they do not belong together");
-        }
-        Integer found = tokenizer.id(spec.prompt.imageToken);
-        if (found == null || found != spec.prompt.imageTokenId) {
-            throw new BundleException(bundle.directory, "'" + spec.prompt.imageToken + "' is token " + found
-                + " in the tokenizer but " + spec.prompt.imageTokenId + " in bundle.json");
-        }
     }
 }

@@ -62,7 +62,9 @@ final class Lines {
             } catch (Json.JsonException error) {
                 reply.put("error", error.getMessage());
             } catch (RuntimeException error) {
-                reply.put("error", "a fault in core:\n" + error);
+                reply.put("error", fault(error));
+            } catch (Error error) {
+                reply.put("error", fault(error));
             }
             out.println(JsonText.of(reply, 0));
             out.flush();
@@ -89,6 +91,8 @@ final class Lines {
             text(asked, reply);
         } else if (what.equals("run")) {
             models.run(asked, reply);
+        } else if (what.equals("once")) {
+            OpenModels.once(asked, reply);
         } else if (what.equals("embeddings")) {
             reply.put("sha256", sha256(bytes(models.embeddings(asked))));
         } else if (what.equals("prompt")) {
@@ -179,6 +183,12 @@ final class Lines {
             tokenizers.put(path, found);
         }
         return found;
+    }
+
+    /** What must not be, in two lines and with its place, so that nothing takes it for a refusal. */
+    private static String fault(Throwable error) {
+        StackTraceElement[] trace = error.getStackTrace();
+        return "a fault in core:\n" + error + (trace.length == 0 ? "" : " " + trace[0]);
     }
 
     private static byte[] bytes(float[] values) {

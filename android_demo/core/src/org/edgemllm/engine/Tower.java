@@ -152,7 +152,7 @@ public final class Tower {
 
     private void run(Map<String, OnnxTensor> feeds, float[] rows, int at, int count) throws OrtException {
         try (OrtSession.Result result = session.run(feeds, Collections.singleton(EMBEDDINGS))) {
-            FloatBuffer found = ((OnnxTensor) result.get(0)).getFloatBuffer();
+            FloatBuffer found = result.get(0) instanceof OnnxTensor ? ((OnnxTensor) result.get(0)).getFloatBuffer() : null;
             if (found == null || found.remaining() != count) {
                 throw new BundleException(file, "the tower gave " + (found == null ? "no floats" : found.remaining()
                     + " numbers") + ", expected " + count + "; tower and decoder do not belong together");
