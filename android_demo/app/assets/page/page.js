@@ -27,7 +27,8 @@ const show = {
     get("error").textContent = "";
   },
   plan(event) {
-    get("plan").textContent = `${event.width} x ${event.height} pixels: ${event.tiles} tiles, ${event.tokens} tokens`;
+    get("plan").textContent = `${event.width} x ${event.height} pixels: ${event.tiles} tiles, ${event.tokens} tokens` +
+      (event.note ? ` (${event.note})` : "");
     const grid = get("grid");
     grid.style.gridTemplate = `repeat(${event.rows}, 1fr) / repeat(${event.cols}, 1fr)`;
     grid.replaceChildren(...Array.from({ length: event.rows * event.cols }, () => document.createElement("i")));

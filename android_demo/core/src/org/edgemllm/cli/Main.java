@@ -21,6 +21,7 @@ import org.edgemllm.errors.SettingException;
 import org.edgemllm.json.JsonText;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
+import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
 import org.edgemllm.picture.tilers.Tiler;
 import org.edgemllm.prompt.Message;
@@ -177,7 +178,11 @@ public final class Main {
             throw new ImageException(name, file.isDirectory() ? "it is a directory" : "no such file");
         }
         try {
-            return new PictureFile(new JvmFormats()).decode(Bundle.read(file), name);
+            Decoded found = new PictureFile(new JvmFormats()).read(Bundle.read(file), name);
+            if (found.note() != null) {
+                System.err.println(name + ": " + found.note());
+            }
+            return found.rgb;
         } catch (IOException error) {
             throw new ImageException(name, ImageException.line(error));
         }

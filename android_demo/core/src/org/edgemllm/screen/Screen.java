@@ -18,6 +18,7 @@ import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.errors.PromptException;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
+import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
 import org.edgemllm.prompt.Message;
 
@@ -31,7 +32,7 @@ public final class Screen {
     private final int threads;
     private final List<Message> messages = new ArrayList<Message>();
     private Model model;
-    private Rgb picture;
+    private Decoded picture;
     private List<Picture> tiled = Collections.emptyList();
     private volatile boolean stopped;
 
@@ -65,7 +66,7 @@ public final class Screen {
             messages.clear();
             tiled = Collections.emptyList();
             picture = null;
-            picture = files.decode(file, "given");
+            picture = files.read(file, "given");
             showPlan("auto", null);
         } catch (EdgeMllmException error) {
             fail(error);
@@ -97,7 +98,7 @@ public final class Screen {
             if (first) {
                 List<Rgb> decoded = new ArrayList<Rgb>();
                 if (picture != null) {
-                    decoded.add(picture);
+                    decoded.add(picture.rgb);
                 }
                 tiled = model.pictures(decoded, request.budget);
             }
@@ -136,7 +137,7 @@ public final class Screen {
         if (model == null || picture == null) {
             return;
         }
-        List<Picture> cut = model.pictures(Collections.singletonList(picture), new Budget(detail, maxImageTokens));
+        List<Picture> cut = model.pictures(Collections.singletonList(picture.rgb), new Budget(detail, maxImageTokens));
         TilePlan plan = cut.get(0).plan;
         Map<String, Object> event = event("plan");
         event.put("width", (long) plan.width);
@@ -145,6 +146,7 @@ public final class Screen {
         event.put("cols", (long) plan.cols);
         event.put("tiles", (long) plan.count());
         event.put("tokens", (long) plan.tokens(model.bundle.spec.vision.tokensPerTile));
+        event.put("note", picture.note());
         events.event(event);
     }
 
