@@ -2,13 +2,20 @@ package org.edgemllm.demo;
 
 import android.graphics.Bitmap;
 import android.graphics.BitmapFactory;
+import android.os.Build;
 
+import java.io.ByteArrayOutputStream;
+
+import org.edgemllm.measure.Machine;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
+import org.edgemllm.screen.Platform;
 
 /** JPEG and whatever else the phone decodes; a picture too large for the heap is decoded by halves. */
-final class AndroidFormats implements PictureFile.OtherFormats {
+final class AndroidFormats implements Platform {
+    private static final int QUALITY = 90;
+
     @Override
     public Decoded decode(byte[] file) {
         BitmapFactory.Options options = new BitmapFactory.Options();
@@ -32,6 +39,28 @@ final class AndroidFormats implements PictureFile.OtherFormats {
         } finally {
             bitmap.recycle();
         }
+    }
+
+    @Override
+    public byte[] encode(Rgb picture) {
+        int[] colours = new int[picture.width * picture.height];
+        for (int i = 0; i < colours.length; i++) {
+            colours[i] = 0xFF000000 | (picture.data[i * 3] & 255) << 16 | (picture.data[i * 3 + 1] & 255) << 8
+                | picture.data[i * 3 + 2] & 255;
+        }
+        Bitmap bitmap = Bitmap.createBitmap(colours, picture.width, picture.height, Bitmap.Config.ARGB_8888);
+        try {
+            ByteArrayOutputStream out = new ByteArrayOutputStream();
+            bitmap.compress(Bitmap.CompressFormat.JPEG, QUALITY, out);
+            return out.toByteArray();
+        } finally {
+            bitmap.recycle();
+        }
+    }
+
+    @Override
+    public Machine machine() {
+        return new Machine("Android " + Build.VERSION.RELEASE, Build.MANUFACTURER + " " + Build.MODEL);
     }
 
     private static Rgb rgb(Bitmap bitmap) {

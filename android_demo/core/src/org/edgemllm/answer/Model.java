@@ -16,7 +16,6 @@ import org.edgemllm.errors.MemoryException;
 import org.edgemllm.errors.PromptException;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
-import org.edgemllm.picture.tilers.Tiler;
 import org.edgemllm.prompt.Message;
 import org.edgemllm.prompt.PromptBuilder;
 import org.edgemllm.prompt.PromptIds;
@@ -32,12 +31,13 @@ public final class Model implements Closeable {
     private final Tokenizer tokenizer;
     private final PromptBuilder prompts;
     private final Tower tower;
-    private final int threads;
+    public final int threads;
     private final boolean lowMemory;
     private final Cells cells = new Cells();
     private final Memory memory = new Memory();
     private Decoder decoder;
     private double loadSeconds;
+    private Map<String, Object> memoryBefore;
 
     private Model(Bundle bundle, int threads, boolean lowMemory) {
         this.bundle = bundle;
@@ -59,12 +59,14 @@ public final class Model implements Closeable {
      */
     public static Model open(File directory, int threads, boolean checkHashes, boolean lowMemory) {
         long start = System.nanoTime();
+        Map<String, Object> before = Memory.now();
         try {
             Model model = new Model(Bundle.open(directory, checkHashes), threads, lowMemory);
             if (!lowMemory) {
                 model.decoder = new Decoder(model.bundle, threads);
             }
             model.loadSeconds = (System.nanoTime() - start) / 1e9;
+            model.memoryBefore = before;
             return model;
         } catch (OutOfMemoryError error) {
             throw new MemoryException("this model", error);
@@ -81,17 +83,7 @@ public final class Model implements Closeable {
 
     /** Decoded pictures with the tiling that the budget leaves them. */
     public List<Picture> pictures(List<Rgb> decoded, Budget budget) {
-        List<int[]> sizes = new ArrayList<int[]>();
-        for (Rgb rgb : decoded) {
-            sizes.add(new int[] {rgb.width, rgb.height});
-        }
-        Tiler own = spec.image.tilerFor(decoded.size());
-        List<Tiler> tilers = budget.choose(sizes, own, spec.vision.tokensPerTile);
-        List<Picture> pictures = new ArrayList<Picture>();
-        for (int i = 0; i < decoded.size(); i++) {
-            pictures.add(new Picture(decoded.get(i), tilers.get(i), spec.image, budget));
-        }
-        return pictures;
+        return Picture.tiled(decoded, spec.image, spec.vision.tokensPerTile, budget);
     }
 
     /** The prompt of a conversation. */
@@ -110,6 +102,26 @@ public final class Model implements Closeable {
         } catch (OutOfMemoryError error) {
             throw new MemoryException("this picture", error);
         }
+    }
+
+    /** Load the tower too, so that loading is no part of the first answer; not with low memory. */
+    public void loadTower() {
+        if (lowMemory) {
+            return;
+        }
+        long start = System.nanoTime();
+        tower.load();
+        loadSeconds += (System.nanoTime() - start) / 1e9;
+    }
+
+    /** What loading took so far. */
+    public double loadSeconds() {
+        return loadSeconds;
+    }
+
+    /** Resident memory of the process before it had this model, see {@link Memory#now}. */
+    public Map<String, Object> memoryBefore() {
+        return memoryBefore;
     }
 
     /** A stopwatch for an answer that begins now and knows what loading took. */
@@ -259,7 +271,7 @@ public final class Model implements Closeable {
             int token = sampler.choose(logits);
             count++;
             watch.token();
-            boolean ends = spec.prompt.stopsAt(token);
+            boolean ends = !request.ignoresEnd && spec.prompt.stopsAt(token);
             String piece = stops.push(ends ? stream.flush() : stream.push(token));
             finish = ends || stops.hit() ? "stop" : null;
             if (finish == null && count == most) {

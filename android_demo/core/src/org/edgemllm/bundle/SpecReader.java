@@ -47,6 +47,8 @@ public final class SpecReader {
         }
         fields.has("npu"); // towers that this code does not run
         spec.name = fields.text("name");
+        Object source = fields.any("source");
+        spec.randomWeights = source instanceof Map && Boolean.TRUE.equals(((Map<?, ?>) source).get("random_weights"));
         spec.image = image(fields.object("image"));
         spec.vision = vision(fields.object("vision"));
         spec.decoder = decoder(fields.object("decoder"));

@@ -2,22 +2,32 @@ package org.edgemllm.cli;
 
 import java.awt.Rectangle;
 import java.awt.image.BufferedImage;
+import java.io.BufferedReader;
 import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.FileReader;
 import java.io.IOException;
 import java.util.Iterator;
+import javax.imageio.IIOImage;
 import javax.imageio.ImageIO;
 import javax.imageio.ImageReadParam;
 import javax.imageio.ImageReader;
+import javax.imageio.ImageWriteParam;
+import javax.imageio.ImageWriter;
 import javax.imageio.stream.ImageInputStream;
+import javax.imageio.stream.ImageOutputStream;
 
+import org.edgemllm.measure.Machine;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
+import org.edgemllm.screen.Platform;
 
 /** JPEG, BMP and GIF by the JVM's own decoders, whose pixels are not bit for bit those of libjpeg-turbo. */
-final class JvmFormats implements PictureFile.OtherFormats {
+final class JvmFormats implements Platform {
     /** A strip of a large picture may take this part of the heap. */
     private static final int SHARE = 4;
+    private static final float QUALITY = 0.9f;
 
     @Override
     public Decoded decode(byte[] file) throws Exception {
@@ -35,6 +45,43 @@ final class JvmFormats implements PictureFile.OtherFormats {
                 reader.dispose();
             }
         }
+    }
+
+    @Override
+    public byte[] encode(Rgb picture) throws IOException {
+        BufferedImage image = new BufferedImage(picture.width, picture.height, BufferedImage.TYPE_INT_RGB);
+        for (int y = 0; y < picture.height; y++) {
+            for (int x = 0; x < picture.width; x++) {
+                int at = (y * picture.width + x) * 3;
+                image.setRGB(x, y, (picture.data[at] & 255) << 16 | (picture.data[at + 1] & 255) << 8
+                    | picture.data[at + 2] & 255);
+            }
+        }
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        ImageWriter writer = ImageIO.getImageWritersByFormatName("jpeg").next();
+        try (ImageOutputStream stream = ImageIO.createImageOutputStream(out)) {
+            ImageWriteParam options = writer.getDefaultWriteParam();
+            options.setCompressionMode(ImageWriteParam.MODE_EXPLICIT);
+            options.setCompressionQuality(QUALITY);
+            writer.setOutput(stream);
+            writer.write(null, new IIOImage(image, null, null), options);
+        } finally {
+            writer.dispose();
+        }
+        return out.toByteArray();
+    }
+
+    @Override
+    public Machine machine() {
+        String name = System.getProperty("os.name", "");
+        try (BufferedReader lines = new BufferedReader(new FileReader("/etc/os-release"))) {
+            for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+                name = line.startsWith("PRETTY_NAME=") ? line.substring(12).replace("\"", "") : name;
+            }
+        } catch (IOException error) {
+            return new Machine(name, "");
+        }
+        return new Machine(name, "");
     }
 
     private static Decoded read(ImageReader reader) throws IOException {

@@ -2,6 +2,7 @@ package org.edgemllm.cli;
 
 import java.io.BufferedReader;
 import java.io.File;
+import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 
 import org.edgemllm.bundle.Bundle;
+import org.edgemllm.bundle.Shelf;
 import org.edgemllm.bundle.SpecReader;
 import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.json.FieldException;
@@ -93,6 +95,8 @@ final class Lines {
             models.run(asked, reply);
         } else if (what.equals("once")) {
             OpenModels.once(asked, reply);
+        } else if (what.equals("put")) {
+            put(asked, reply);
         } else if (what.equals("embeddings")) {
             reply.put("sha256", sha256(bytes(models.embeddings(asked))));
         } else if (what.equals("prompt")) {
@@ -132,6 +136,19 @@ final class Lines {
         Pixels pixels = new Pixels(rgb, plan, image, vision);
         reply.put("shape", pixels.shape);
         reply.put("sha256", sha256(bytes(pixels.values)));
+    }
+
+    /** Copy a bundle from a .zip or a folder as the app does. */
+    private void put(Fields asked, Map<String, Object> reply) throws FieldException, IOException {
+        File from = new File(asked.text("from"));
+        Shelf shelf = new Shelf(new File(asked.text("into")));
+        if (from.isDirectory()) {
+            reply.put("place", shelf.put(asked.text("name"), Shelf.folder(from)).getPath());
+        } else {
+            try (InputStream zip = new FileInputStream(from)) {
+                reply.put("place", shelf.put(asked.text("name"), Shelf.zip(zip)).getPath());
+            }
+        }
     }
 
     /** Text of ids, whole and streamed. */
