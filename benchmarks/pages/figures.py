@@ -273,4 +273,9 @@ FIGURES: dict[str, Figure] = {
     "starter.overall": _right(0, "overall"),
     "starter.thumbnail": _right(1, "overall"),
     **{f"walk.onnx.{name}": _walked(name) for name in _WALKED},
+    "android.fuzz.cases": _result_file("android_fuzz", lambda found: found["cases"], ".0f"),
+    "android.fuzz.answered": _result_file("android_fuzz", lambda found: found["outcomes"]["answered"], ".0f"),
+    "android.fuzz.refused": _result_file("android_fuzz", lambda found: found["outcomes"]["refused"], ".0f"),
+    "android.fuzz.failed_before": _result_file("android_fuzz", lambda found: len(found["failed_before"]), ".0f"),
+    "android.fuzz.slowest": _result_file("android_fuzz", lambda found: found["slowest_s"], ".1f"),
 }

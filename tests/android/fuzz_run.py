@@ -128,9 +128,9 @@ def run_cases(sources: list[Path], numbers: list[int], *, seed: int, picture: Pa
 
 def summary(found: list[Found], *, seed: int, sources: list[Path], seconds: float) -> dict[str, Any]:
     """What goes to the result file."""
-    kinds = {
-        kind: Counter(each.outcome for each in found if each.kind == kind) for kind in sorted({each.kind for each in found})
-    }
+    kinds: dict[str, Counter[str]] = {}
+    for each in sorted(found, key=lambda each: each.kind):
+        kinds.setdefault(each.kind, Counter())[each.outcome] += 1
     return {
         "seed": seed,
         "cases": len(found),

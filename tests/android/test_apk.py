@@ -23,7 +23,8 @@ _PAGE = 16 * 1024
 
 
 def _said(*command: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    # dexdump writes the strings of the code as they are, among them ones that are no UTF-8.
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -68,7 +68,7 @@ def test_a_process_that_ends_or_never_answers(
 def test_a_pattern_that_tries_endlessly_many_ways_is_refused(core: Core, tmp_path: Path) -> None:
     """Sixty repetitions behind each other would take longer than the phone lives; common patterns are far below."""
     document = json.loads((STARTER / "tokenizer.json").read_text("utf-8"))
-    for pattern, said in (("a*" * 60 + "!", "tries more than 1048576 ways"), ("(?:" * 33 + "a" + ")" * 33, "character")):
+    for pattern, said in (("a*" * 60 + "!", "more than 1048576 ways"), ("(?:" * 33 + "a" + ")" * 33, "character")):
         split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         file = tmp_path / f"{len(pattern)}.json"
         file.write_text(json.dumps(document | {"pre_tokenizer": split}), "utf-8")

@@ -43,6 +43,7 @@ final class OpenModels {
     private static void answer(Model model, Fields asked, Map<String, Object> reply) throws FieldException {
         Request request = new Request();
         request.maxNewTokens = asked.whole("max_new_tokens", request.maxNewTokens);
+        request.ignoresEnd = asked.flag("ignores_end", false);
         request.sampling.temperature = asked.number("temperature", 0.0);
         request.sampling.topK = asked.whole("top_k", 0);
         request.sampling.topP = asked.number("top_p", 1.0);
@@ -55,7 +56,9 @@ final class OpenModels {
         }
         final List<Object> pieces = new ArrayList<Object>();
         Stopwatch watch = model.startWatch();
+        watch.enter(Stopwatch.Stage.PICTURE);
         List<Picture> pictures = pictures(model, asked);
+        watch.enter(null);
         List<Message> messages = Message.question(asked.text("system", null), asked.text("prompt"), pictures.size());
         Answer answer = model.answer(messages, pictures, request, watch, asked.flag("keep", false), new Listener() {
             @Override
