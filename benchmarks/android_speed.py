@@ -41,24 +41,25 @@ class Process:
 
     def __init__(self, command: list[Any], environment: dict[str, str]) -> None:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen([*map(str, command)], env=os.environ | environment, text=True, **pipes)
+        process = subprocess.Popen([*map(str, command)], env=os.environ | environment, text=True, **pipes)
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the program has no pipes")
+        self._process, self._in, self._out = process, process.stdin, process.stdout
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """The document of an answer, as ``run --json`` prints it."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        reply: dict[str, Any] = json.loads(self._process.stdout.readline())
+        self._in.write(json.dumps(question) + "\n")
+        self._in.flush()
+        reply: dict[str, Any] = json.loads(self._out.readline())
         if "error" in reply:
             raise RuntimeError(reply["error"])
         return reply
 
     def close(self) -> None:
         """End it."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        self._in.close()
         self._process.wait(60)
-        self._process.stdout.close()
+        self._out.close()
 
 
 def serve() -> None:

@@ -83,11 +83,11 @@ def test_the_starter_inside_is_whole(apk: Path) -> None:
 
 
 def test_the_code_that_ships_gives_the_same(apk: Path) -> None:
-    """Its bytecode, turned back into classes, through the tests of pixels, ids, prompts and answers."""
+    """Its bytecode, turned back into classes, through the tests of pixels, ids, prompts, answers and damage."""
     assert apk.exists()
     _said(_BUILD / "dexed.sh")
     environment = {**os.environ, "EDGE_MLLM_CLASSES": str(ROOT / "build" / "android" / "dexed")}
-    tests = [f"tests/android/test_{name}.py" for name in ("pixels", "ids", "prompts", "run")]
+    tests = [f"tests/android/test_{name}.py" for name in ("pixels", "ids", "prompts", "run", "fuzz", "shelf")]
     command = [
         sys.executable,
         "-m",

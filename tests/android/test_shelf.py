@@ -37,7 +37,9 @@ def _put(core: Core, source: Path, shelf: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "zip with a folder"])
 def test_a_bundle_appears_whole(core: Core, source: Path, shelf: Path, kind: str) -> None:
-    """Twice, the second in the place of the first; without decoders that are not run here."""
+    """Twice, the second in the place of the first, after a copy that was killed; no decoders that are not run here."""
+    (shelf / "chosen.edge.tmp").mkdir()
+    (shelf / "chosen.edge.tmp" / "half.onnx").write_bytes(b"x")
     given = source
     if kind != "folder":
         given = _zipped(source.parent / "a.zip", source, "starter.edge/" if kind == "zip with a folder" else "")
