@@ -61,7 +61,8 @@ final class Bundles {
         return shelf.put(CHOSEN, new Shelf.Source() {
             @Override
             public void files(Shelf.Taker taker) throws IOException {
-                String[] columns = {Document.COLUMN_DOCUMENT_ID, Document.COLUMN_DISPLAY_NAME, Document.COLUMN_MIME_TYPE};
+                String[] columns = {
+                    Document.COLUMN_DOCUMENT_ID, Document.COLUMN_DISPLAY_NAME, Document.COLUMN_MIME_TYPE};
                 try (Cursor rows = storage.query(children, columns, null, null, null)) {
                     while (rows != null && rows.moveToNext()) {
                         if (!Document.MIME_TYPE_DIR.equals(rows.getString(2))) {

@@ -33,7 +33,8 @@ final class TilerReader {
         TilerReader reader = new TilerReader(fields);
         Tiler tiler;
         if (kind.equals("longest_edge_grid")) {
-            tiler = new LongestEdgeGrid(reader.size("longest_edge", Tiler.MAX_SIDE), reader.tile(), fields.flag("split", true));
+            tiler = new LongestEdgeGrid(reader.size("longest_edge", Tiler.MAX_SIDE), reader.tile(),
+                fields.flag("split", true));
         } else if (kind.equals("aspect_grid")) {
             int least = fields.has("min_tiles") ? reader.size("min_tiles", TilePlan.MAX_TILES) : 1;
             tiler = new AspectGrid(reader.tile(), least, reader.size("max_tiles", TilePlan.MAX_TILES),

@@ -112,14 +112,16 @@ public final class Main {
         BenchCase wanted = options.benchCase();
         JvmFormats formats = new JvmFormats();
         try (Model model = Model.open(directory(), threads(), true, false)) {
-            String json = JsonText.of(new Bench(model, wanted, formats, formats).run(formats.machine(), new Bench.Progress() {
+            Bench bench = new Bench(model, wanted, formats, formats);
+            String json = JsonText.of(bench.run(formats.machine(), new Bench.Progress() {
                 @Override
                 public boolean done(int answers, int all) {
                     return true;
                 }
             }), 1);
             if (options.has("--output")) {
-                WholeFile.write(options.text("--output", null), (json + "\n").getBytes(Charset.forName("UTF-8")));
+                byte[] text = (json + "\n").getBytes(Charset.forName("UTF-8"));
+                WholeFile.write(options.text("--output", null), text);
             } else {
                 out.println(json);
             }

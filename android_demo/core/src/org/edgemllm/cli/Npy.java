@@ -33,7 +33,8 @@ final class Npy {
             header.append(' ');
         }
         header.append('\n');
-        byte[] begin = {(byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (byte) header.length(), (byte) (header.length() >> 8)};
+        byte[] begin = {
+            (byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (byte) header.length(), (byte) (header.length() >> 8)};
         WholeFile.write(path, begin, header.toString().getBytes(Charset.forName("US-ASCII")), data);
     }
 }

@@ -1,8 +1,8 @@
 package org.edgemllm.errors;
 
 /**
- * Base of all errors of this library; its text is one line that says what was wrong and what to do. What files and names
- * brought along is made so: no line breaks, no control characters, no end of pages.
+ * Base of all errors of this library; its text is one line that says what was wrong and what to do. What files and
+ * names brought along is made so: no line breaks, no control characters, no end of pages.
  */
 public class EdgeMllmException extends RuntimeException {
     private static final long serialVersionUID = 1L;

@@ -73,7 +73,8 @@ final class Bpe {
     private static String[] pair(Object line) throws FieldException {
         if (line instanceof String) {
             int space = ((String) line).indexOf(' ');
-            return new String[] {((String) line).substring(0, Math.max(space, 0)), ((String) line).substring(space + 1)};
+            String left = ((String) line).substring(0, Math.max(space, 0));
+            return new String[] {left, ((String) line).substring(space + 1)};
         }
         List<?> both = line instanceof List ? (List<?>) line : new ArrayList<Object>();
         if (both.size() != 2 || !(both.get(0) instanceof String) || !(both.get(1) instanceof String)) {

@@ -29,8 +29,8 @@ final class Pattern {
 
         void spend() {
             if (++steps > MOST) {
-                throw new EngineException("the tokenizer's pattern tries more than " + MOST + " ways at one place of the "
-                    + "text; the model's tokenizer is damaged");
+                throw new EngineException("the tokenizer's pattern tries more than " + MOST + " ways at one place of "
+                    + "the text; the model's tokenizer is damaged");
             }
         }
     }

@@ -21,8 +21,8 @@ final class PatternParser {
 
     PatternParser(String source, Pattern.Effort effort) {
         if (source.length() > LONGEST) {
-            throw new EngineException("the tokenizer's pattern has " + source.length() + " characters, this version takes "
-                + LONGEST);
+            throw new EngineException("the tokenizer's pattern has " + source.length() + " characters, this version "
+                + "takes " + LONGEST);
         }
         this.source = source;
         this.effort = effort;

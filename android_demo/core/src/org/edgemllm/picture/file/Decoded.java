@@ -2,9 +2,9 @@ package org.edgemllm.picture.file;
 
 import org.edgemllm.picture.Rgb;
 
-/** A picture out of a file, and whether it is smaller than there: what is too large for the heap is decoded by halves. */
+/** A picture out of a file, perhaps smaller than there: what is too large for the heap is decoded by halves. */
 public final class Decoded {
-    /** Bytes of the heap that a decoder may need for a pixel: its own, those of the picture, and room for what follows. */
+    /** Bytes of the heap for a pixel: of the decoder, of the picture, and for what follows. */
     private static final int BYTES = 24;
 
     public final Rgb rgb;
@@ -33,7 +33,7 @@ public final class Decoded {
 
     /** What there is to say; null where the picture is as in its file. */
     public String note() {
-        return by == 1 ? null : fileWidth + "x" + fileHeight + " pixels are too many for this process; decoded at 1/" + by
-            + " of the size, " + rgb.width + "x" + rgb.height;
+        return by == 1 ? null : fileWidth + "x" + fileHeight + " pixels are too many for this process; decoded at 1/"
+            + by + " of the size, " + rgb.width + "x" + rgb.height;
     }
 }

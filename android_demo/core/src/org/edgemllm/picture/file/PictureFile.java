@@ -16,7 +16,7 @@ public final class PictureFile {
 
     /** What decodes the formats that this library does not know. */
     public interface OtherFormats {
-        /** The picture as it lies in the file, not turned; null where the format is not known. See {@link Decoded#halves}. */
+        /** As it lies in the file, not turned; null where the format is not known. See {@link Decoded#halves}. */
         Decoded decode(byte[] file) throws Exception;
     }
 
@@ -55,8 +55,8 @@ public final class PictureFile {
         } catch (EdgeMllmException error) {
             throw error;
         } catch (OutOfMemoryError error) {
-            throw new ImageException(name, "there is not enough memory to decode it; use a smaller picture, or a JPEG, which "
-                + "is decoded at a smaller size where it must be");
+            throw new ImageException(name, "there is not enough memory to decode it; use a smaller picture, or a JPEG, "
+                + "which is decoded at a smaller size where it must be");
         } catch (Exception error) {
             throw new ImageException(name,
                 "the picture is damaged or of a kind that cannot be read (" + ImageException.line(error) + ")");
