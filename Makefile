@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: android android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 peers oracle fuzz soak clean
+.PHONY: android android-fuzz android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 peers oracle fuzz soak clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -83,6 +83,9 @@ slow: $(VENV)/.dev oracle build/rknn
 FUZZ ?=
 fuzz: $(VENV)/.dev
 	PYTHONPATH=.:export:quant:tests $(BIN)/python -m fuzz.run $(FUZZ)
+
+android-fuzz: $(VENV)/.dev android
+	PYTHONPATH=.:export:quant:tests $(BIN)/python -m android.fuzz_run
 
 soak: $(VENV)/.dev
 	PYTHONPATH=.:export:quant:tests $(BIN)/python -m fuzz.soak

@@ -165,6 +165,11 @@ def _picture(kind: str) -> Figure:
     return _result_file("picture_memory", lambda found: found["kinds"][kind]["bytes_a_pixel"], ".1f")
 
 
+def _on_the_jvm(metric: str, key: str = "ratio") -> Figure:
+    """What the phone's code takes of what Python takes, with the starter."""
+    return _result_file("android_speed", lambda found: found["bundles"]["starter"]["ratios"][metric][key], ".2f")
+
+
 FIGURES: dict[str, Figure] = {
     "serve.overhead.text": _overhead("text, 16 tokens"),
     "serve.overhead.picture": _overhead("picture, 16 tokens"),
@@ -310,4 +315,15 @@ FIGURES: dict[str, Figure] = {
     "starter.overall": _right(0, "overall"),
     "starter.thumbnail": _right(1, "overall"),
     **{f"walk.onnx.{name}": _walked(name) for name in _WALKED},
+    "android.fuzz.cases": _result_file("android_fuzz", lambda found: found["cases"], ".0f"),
+    "android.fuzz.answered": _result_file("android_fuzz", lambda found: found["outcomes"]["answered"], ".0f"),
+    "android.fuzz.refused": _result_file("android_fuzz", lambda found: found["outcomes"]["refused"], ".0f"),
+    "android.fuzz.failed_before": _result_file("android_fuzz", lambda found: len(found["failed_before"]), ".0f"),
+    **{f"android.speed.{name}": _on_the_jvm(name) for name in ("first_token", "first_token_with_picture", "decode")},
+    **{f"android.speed.first_token.{key}": _on_the_jvm("first_token", key) for key in ("low", "high")},
+    **{f"android.speed.decode.{key}": _on_the_jvm("decode", key) for key in ("low", "high")},
+    "android.speed.others": _result_file(
+        "android_speed", lambda found: found["bundles"]["starter"]["other_cores"], ".1f"
+    ),
+    "android.fuzz.slowest": _result_file("android_fuzz", lambda found: found["slowest_s"], ".1f"),
 }

@@ -32,6 +32,7 @@ class Machine:
     system: str
     kernel: str
     python: str
+    """Empty where another program measured, such as a phone's."""
     versions: dict[str, str]
     commit: str | None
     """Commit of the checkout the program runs from, with ``+`` when files differ from it; None when installed."""

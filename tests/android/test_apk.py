@@ -23,7 +23,8 @@ _PAGE = 16 * 1024
 
 
 def _said(*command: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    # dexdump writes the strings of the code as they are, among them ones that are no UTF-8.
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -82,11 +83,11 @@ def test_the_starter_inside_is_whole(apk: Path) -> None:
 
 
 def test_the_code_that_ships_gives_the_same(apk: Path) -> None:
-    """Its bytecode, turned back into classes, through the tests of pixels, ids, prompts and answers."""
+    """Its bytecode, turned back into classes, through the tests of pixels, ids, prompts, answers and damage."""
     assert apk.exists()
     _said(_BUILD / "dexed.sh")
     environment = {**os.environ, "EDGE_MLLM_CLASSES": str(ROOT / "build" / "android" / "dexed")}
-    tests = [f"tests/android/test_{name}.py" for name in ("pixels", "ids", "prompts", "run")]
+    tests = [f"tests/android/test_{name}.py" for name in ("pixels", "ids", "prompts", "run", "fuzz", "shelf")]
     command = [
         sys.executable,
         "-m",

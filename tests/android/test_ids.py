@@ -182,7 +182,7 @@ def test_what_is_not_known_is_refused(core: Core, tmp_path: Path) -> None:
         "model.merges": {"model": model | {"merges": [["no", "such"]]}},
         "decoder.type": {"decoder": {"type": "CTC"}},
         "post_processor.type": {"post_processor": {"type": "BertProcessing"}},
-        "cannot be read": {"model": {"type": "BPE", "vocab": 3, "merges": []}},
+        "model.vocab: expected an object": {"model": {"type": "BPE", "vocab": 3, "merges": []}},
     }
     for number, (named, change) in enumerate(changes.items()):
         folder = tmp_path / str(number)

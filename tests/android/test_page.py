@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from android.browser import Browser
 from android.conftest import ROOT
+
+from edge_mllm.measure.bench.result import read_result
 
 _PICTURE = ROOT / "starter" / "demo" / "label.png"
 _SHOTS = os.environ.get("EDGE_MLLM_SCREENSHOTS")
@@ -39,7 +42,7 @@ def browser(request: pytest.FixtureRequest, address: str) -> Iterator[Browser]:
     found.close()
 
 
-def test_a_picture_goes_in_and_the_answer_comes_out(browser: Browser) -> None:
+def test_a_picture_goes_in_and_the_answer_comes_out(browser: Browser, tmp_path: Path) -> None:
     browser.wait("document.getElementById('model').textContent.startsWith('starter')")
     browser.type("#pick", str(_PICTURE))
     browser.wait("document.getElementById('plan').textContent === '640 x 480 pixels: 5 tiles, 180 tokens'")
@@ -60,6 +63,13 @@ def test_a_picture_goes_in_and_the_answer_comes_out(browser: Browser) -> None:
     browser.wait("document.getElementById('ask').disabled === false")
     assert browser.run("return result.timings.vision_s") == 0
     assert browser.run("return result.images[0].source") == "kv"
+    # A measurement is a result of edge-mllm bench.
+    browser.click("#measure")
+    browser.wait("document.getElementById('copy-bench').hidden === false")
+    assert "medians of 3: first token after" in browser.run("return document.getElementById('measured').textContent")
+    file = tmp_path / "phone.json"
+    file.write_text(json.dumps(browser.run("return bench")), "utf-8")
+    assert len(read_result(file).runs[0].samples) == 3
     names = browser.run(
         "return [...document.querySelectorAll('button:not([hidden]), input, select')]"
         ".filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label'))).length"

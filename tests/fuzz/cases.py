@@ -73,12 +73,12 @@ class Cases:
         file = rng.choice([*files, "bundle.json"])
         for whole in source.iterdir():
             os.link(whole, place / whole.name)
-        _damage(place / file, rng)
+        damage(place / file, rng)
         for part in manifest["parts"].values():
             if part["file"] == file:
                 data = (place / file).read_bytes()
                 part |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-                _write(place / "bundle.json", json.dumps(manifest).encode())
+                write_file(place / "bundle.json", json.dumps(manifest).encode())
         if rng.random() < 0.1:
             _command("inspect", str(place))
         if rng.random() < 0.1:
@@ -91,7 +91,7 @@ class Cases:
         for name in files:
             (place / name).parent.mkdir(exist_ok=True)
             os.link(source / name, place / name)
-        _damage(place / rng.choice(files), rng)
+        damage(place / rng.choice(files), rng)
         if rng.random() < 0.1:
             _command("inspect", str(place))
         _use(place)
@@ -99,7 +99,7 @@ class Cases:
     def _pair(self, rng: random.Random, place: Path) -> None:
         for name in ("model.gguf", "mmproj.gguf"):
             os.link(self._sources / "pair" / name, place / name)
-        _damage(place / rng.choice(("model.gguf", "mmproj.gguf")), rng)
+        damage(place / rng.choice(("model.gguf", "mmproj.gguf")), rng)
         if rng.random() < 0.1:
             _command("inspect", str(place / "model.gguf"))
         _use(place / "model.gguf", mmproj=place / "mmproj.gguf")
@@ -165,7 +165,7 @@ class Cases:
         source = rng.choice(sorted((self._sources / "tasks").iterdir()))
         file = place / source.name
         os.link(source, file)
-        _damage(file, rng)
+        damage(file, rng)
         for question in read_task(file).questions:
             for picture in question.pictures:
                 open_picture(picture)
@@ -178,7 +178,7 @@ class Cases:
         return self._models[engine]
 
 
-def _damage(file: Path, rng: random.Random) -> None:
+def damage(file: Path, rng: random.Random) -> None:
     """Change a file as its kind suggests; it may be a link to the whole one."""
     data = file.read_bytes()
     if (file.suffix == ".json" and file.name != "set.json") or (file.suffix == ".json" and rng.random() < 0.7):
@@ -190,10 +190,10 @@ def _damage(file: Path, rng: random.Random) -> None:
     else:
         front = {".gguf": _GGUF_FRONT, ".npy": 128, ".onnx": 4096}.get(file.suffix, 0)
         changed = damaged_bytes(data, rng, front=front if rng.random() < 0.8 else 0)
-    _write(file, changed)
+    write_file(file, changed)
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_file(file: Path, data: bytes) -> None:
     file.unlink()
     file.write_bytes(data)
 

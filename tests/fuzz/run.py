@@ -61,13 +61,13 @@ class Worker:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
             self._process = subprocess.Popen(self._arguments, text=True, env=environment, **pipes)
         process, start, peak = self._process, time.perf_counter(), 0
-        before = _worked(process.pid)
+        before = worked_seconds(process.pid)
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(f"{number}\n")
         process.stdin.flush()
         while not select.select([process.stdout], [], [], 0.05)[0]:
             peak = max(peak, _resident(process.pid))
-            late = _worked(process.pid) - before > MAX_SECONDS or time.perf_counter() - start > MAX_WAIT
+            late = worked_seconds(process.pid) - before > MAX_SECONDS or time.perf_counter() - start > MAX_WAIT
             if late or peak > MAX_BYTES:
                 self.close()
                 outcome = "time" if late else "memory"
@@ -136,7 +136,7 @@ def _resident(process: int) -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _worked(process: int) -> float:
+def worked_seconds(process: int) -> float:
     """Seconds of processors that a process has used."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

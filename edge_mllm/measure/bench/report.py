@@ -88,7 +88,8 @@ def caption(result: Result) -> str:
         else ""
     )
     hardware = f"{machine.processor.model}, {machine.processor.physical_cores} cores"
-    software = f"{machine.system}, Python {machine.python}, {versions}{commit}"
+    python = f"Python {machine.python}, " if machine.python else ""
+    software = f"{machine.system}, {python}{versions}{commit}"
     memory = f"{machine.memory_bytes / (1 << 30):.1f} GiB"
     repeats = f"medians of {result.repeat} after {result.warmup} warm-ups"
     return f"{hardware}, {memory} ({machine.id}){limits}; {software}; {result.created}; {repeats}"

@@ -5,6 +5,7 @@ const get = (id) => document.getElementById(id);
 const STAGES = ["preprocess", "vision", "prefill", "decode"];
 let answering = null;
 let result = null;
+let bench = null;
 
 function call(message) {
   const text = JSON.stringify(message);
@@ -25,9 +26,12 @@ const show = {
     get("model").textContent = `${event.name}, context of ${event.context} tokens`;
     get("talk").replaceChildren();
     get("error").textContent = "";
+    get("measured").textContent = "";
+    get("copy-bench").hidden = true;
   },
   plan(event) {
-    get("plan").textContent = `${event.width} x ${event.height} pixels: ${event.tiles} tiles, ${event.tokens} tokens`;
+    get("plan").textContent = `${event.width} x ${event.height} pixels: ${event.tiles} tiles, ${event.tokens} tokens` +
+      (event.note ? ` (${event.note})` : "");
     const grid = get("grid");
     grid.style.gridTemplate = `repeat(${event.rows}, 1fr) / repeat(${event.cols}, 1fr)`;
     grid.replaceChildren(...Array.from({ length: event.rows * event.cols }, () => document.createElement("i")));
@@ -47,6 +51,18 @@ const show = {
     }
     busy(false);
     costs(result);
+  },
+  measuring(event) {
+    get("measured").textContent = `answer ${event.done} of ${event.all}`;
+  },
+  measured(event) {
+    bench = event.result;
+    const run = bench.runs[0];
+    const found = (name) => run.summary[name].median;
+    get("measured").textContent = `${run.case.image_width} x ${run.case.image_height} pixels, medians of ${bench.repeat}: ` +
+      `first token after ${found("ttft").toFixed(2)} s, ${found("decode_tps").toFixed(1)} tokens/s`;
+    get("copy-bench").hidden = false;
+    busy(false);
   },
   error(event) {
     get("error").textContent = event.message;
@@ -82,6 +98,7 @@ function costs(answer) {
 
 function busy(now) {
   get("ask").disabled = now;
+  get("measure").disabled = now;
   get("stop").hidden = !now;
   answering = now ? answering : null;
 }
@@ -131,13 +148,21 @@ get("form").addEventListener("submit", (event) => {
   answering = get("talk").lastElementChild;
   call({ do: "ask", prompt, ...settings() });
 });
-get("copy").addEventListener("click", () => {
-  const text = JSON.stringify(result, null, 2);
+function copy(value) {
+  const text = JSON.stringify(value, null, 2);
   if (native) {
     native.copy(text);
   } else {
     navigator.clipboard.writeText(text);
   }
+}
+
+get("copy").addEventListener("click", () => copy(result));
+get("copy-bench").addEventListener("click", () => copy(bench));
+get("measure").addEventListener("click", () => {
+  get("error").textContent = "";
+  busy(true);
+  call({ do: "measure" });
 });
 
 window.edge = (event) => (show[event.event] || (() => undefined))(event);
@@ -145,6 +170,8 @@ window.edge = (event) => (show[event.event] || (() => undefined))(event);
 if (native) {
   get("bundle").hidden = false;
   get("bundle").addEventListener("click", () => native.bundle());
+  get("folder").hidden = false;
+  get("folder").addEventListener("click", () => native.folder());
   native.ready();
 } else {
   (async () => {

@@ -2,39 +2,65 @@ package org.edgemllm.demo;
 
 import android.graphics.Bitmap;
 import android.graphics.BitmapFactory;
+import android.os.Build;
 
+import java.io.ByteArrayOutputStream;
+
+import org.edgemllm.measure.Machine;
 import org.edgemllm.picture.Rgb;
+import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
+import org.edgemllm.screen.Platform;
 
 /** JPEG and whatever else the phone decodes; a picture too large for the heap is decoded by halves. */
-final class AndroidFormats implements PictureFile.OtherFormats {
-    /** Most pixels of a decoded picture: with its RGB copy, about a quarter of a small phone's heap. */
-    private static final long MOST_PIXELS = 12000000;
+final class AndroidFormats implements Platform {
+    private static final int QUALITY = 90;
 
     @Override
-    public Rgb decode(byte[] file) {
+    public Decoded decode(byte[] file) {
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inJustDecodeBounds = true;
         BitmapFactory.decodeByteArray(file, 0, file.length, options);
-        if (options.outWidth < 1) {
+        int width = options.outWidth;
+        int height = options.outHeight;
+        if (width < 1) {
             return null;
         }
-        PictureFile.checkSize(options.outWidth, options.outHeight, "given");
+        PictureFile.checkSize(width, height, "given");
         options.inJustDecodeBounds = false;
         options.inPreferredConfig = Bitmap.Config.ARGB_8888;
-        options.inSampleSize = 1;
-        while ((long) options.outWidth * options.outHeight / options.inSampleSize / options.inSampleSize > MOST_PIXELS) {
-            options.inSampleSize *= 2;
-        }
+        options.inSampleSize = Decoded.halves(width, height);
         Bitmap bitmap = BitmapFactory.decodeByteArray(file, 0, file.length, options);
         if (bitmap == null) {
             return null;
         }
         try {
-            return rgb(bitmap);
+            return new Decoded(rgb(bitmap), width, height, options.inSampleSize);
         } finally {
             bitmap.recycle();
         }
+    }
+
+    @Override
+    public byte[] encode(Rgb picture) {
+        int[] colours = new int[picture.width * picture.height];
+        for (int i = 0; i < colours.length; i++) {
+            colours[i] = 0xFF000000 | (picture.data[i * 3] & 255) << 16 | (picture.data[i * 3 + 1] & 255) << 8
+                | picture.data[i * 3 + 2] & 255;
+        }
+        Bitmap bitmap = Bitmap.createBitmap(colours, picture.width, picture.height, Bitmap.Config.ARGB_8888);
+        try {
+            ByteArrayOutputStream out = new ByteArrayOutputStream();
+            bitmap.compress(Bitmap.CompressFormat.JPEG, QUALITY, out);
+            return out.toByteArray();
+        } finally {
+            bitmap.recycle();
+        }
+    }
+
+    @Override
+    public Machine machine() {
+        return new Machine("Android " + Build.VERSION.RELEASE, Build.MANUFACTURER + " " + Build.MODEL);
     }
 
     private static Rgb rgb(Bitmap bitmap) {

@@ -22,6 +22,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 import org.edgemllm.engine.Cores;
+import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.json.JsonText;
 import org.edgemllm.screen.Calls;
 import org.edgemllm.screen.Events;
@@ -31,6 +32,7 @@ import org.edgemllm.screen.Screen;
 public final class MainActivity extends Activity implements Events {
     private static final int PICTURE = 1;
     private static final int BUNDLE = 2;
+    private static final int FOLDER = 3;
 
     private WebView page;
     private Calls calls;
@@ -102,6 +104,13 @@ public final class MainActivity extends Activity implements Events {
                     openZip(uri);
                 }
             });
+        } else if (request == FOLDER && result == RESULT_OK && uri != null) {
+            calls.later(new Runnable() {
+                @Override
+                public void run() {
+                    openFolder(uri);
+                }
+            });
         }
     }
 
@@ -110,6 +119,18 @@ public final class MainActivity extends Activity implements Events {
             open(bundles.unpack(zip));
         } catch (IOException error) {
             fail("the .zip cannot be used: " + error.getMessage());
+        } catch (EdgeMllmException error) {
+            fail(error.getMessage());
+        }
+    }
+
+    private void openFolder(Uri folder) {
+        try {
+            open(bundles.copy(folder));
+        } catch (EdgeMllmException error) {
+            fail(error.getMessage());
+        } catch (RuntimeException error) {
+            fail("the folder cannot be read: " + EdgeMllmException.line(error)); // what providers of storage throw
         }
     }
 
@@ -118,6 +139,8 @@ public final class MainActivity extends Activity implements Events {
             open(bundles.starter());
         } catch (IOException error) {
             fail("the starter cannot be unpacked: " + error.getMessage());
+        } catch (EdgeMllmException error) {
+            fail(error.getMessage());
         }
     }
 
@@ -163,6 +186,11 @@ public final class MainActivity extends Activity implements Events {
             intent.addCategory(Intent.CATEGORY_OPENABLE);
             intent.setType("application/zip");
             startActivityForResult(intent, BUNDLE);
+        }
+
+        @JavascriptInterface
+        public void folder() {
+            startActivityForResult(new Intent(Intent.ACTION_OPEN_DOCUMENT_TREE), FOLDER);
         }
 
         @JavascriptInterface

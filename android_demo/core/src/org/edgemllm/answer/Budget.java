@@ -83,8 +83,8 @@ public final class Budget {
         return counts;
     }
 
-    private static int sum(int[] counts) {
-        int sum = 0;
+    private static long sum(int[] counts) {
+        long sum = 0;
         for (int count : counts) {
             sum += count;
         }

@@ -4,6 +4,8 @@ import java.io.BufferedReader;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.util.LinkedHashMap;
+import java.util.Map;
 
 /** Memory of this process, as Linux reports it. */
 public final class Memory {
@@ -22,6 +24,18 @@ public final class Memory {
     /** Bytes that the system can give without pressing others; null where it does not tell. */
     public static Long available() {
         return kilobytes("/proc/meminfo", "MemAvailable");
+    }
+
+    /** Resident, anonymous, file and swapped bytes; null where the system does not tell. */
+    public static Map<String, Object> now() {
+        Long resident = resident();
+        Long anonymous = status("RssAnon");
+        Map<String, Object> out = new LinkedHashMap<String, Object>();
+        out.put("rss", resident == null ? Long.valueOf(0) : resident);
+        out.put("anonymous", anonymous);
+        out.put("file", resident == null || anonymous == null ? null : Long.valueOf(resident - anonymous));
+        out.put("swapped", status("VmSwap"));
+        return out;
     }
 
     /** The largest anonymous memory seen; null where the system does not tell. */

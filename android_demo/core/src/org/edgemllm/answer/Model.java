@@ -12,12 +12,10 @@ import org.edgemllm.bundle.BundleSpec;
 import org.edgemllm.engine.Decoder;
 import org.edgemllm.engine.Segment;
 import org.edgemllm.engine.Tower;
-import org.edgemllm.errors.BundleException;
-import org.edgemllm.errors.EngineException;
+import org.edgemllm.errors.MemoryException;
 import org.edgemllm.errors.PromptException;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
-import org.edgemllm.picture.tilers.Tiler;
 import org.edgemllm.prompt.Message;
 import org.edgemllm.prompt.PromptBuilder;
 import org.edgemllm.prompt.PromptIds;
@@ -33,12 +31,13 @@ public final class Model implements Closeable {
     private final Tokenizer tokenizer;
     private final PromptBuilder prompts;
     private final Tower tower;
-    private final int threads;
+    public final int threads;
     private final boolean lowMemory;
     private final Cells cells = new Cells();
     private final Memory memory = new Memory();
     private Decoder decoder;
     private double loadSeconds;
+    private Map<String, Object> memoryBefore;
 
     private Model(Bundle bundle, int threads, boolean lowMemory) {
         this.bundle = bundle;
@@ -46,7 +45,7 @@ public final class Model implements Closeable {
         this.threads = threads;
         this.lowMemory = lowMemory;
         this.tokenizer = new Tokenizer(bundle.text("tokenizer"));
-        checkTokenizer();
+        TokenizerCheck.check(bundle, tokenizer);
         this.prompts = new PromptBuilder(spec, tokenizer);
         this.tower = new Tower(bundle, threads);
     }
@@ -60,12 +59,18 @@ public final class Model implements Closeable {
      */
     public static Model open(File directory, int threads, boolean checkHashes, boolean lowMemory) {
         long start = System.nanoTime();
-        Model model = new Model(Bundle.open(directory, checkHashes), threads, lowMemory);
-        if (!lowMemory) {
-            model.decoder = new Decoder(model.bundle, threads);
+        Map<String, Object> before = Memory.now();
+        try {
+            Model model = new Model(Bundle.open(directory, checkHashes), threads, lowMemory);
+            if (!lowMemory) {
+                model.decoder = new Decoder(model.bundle, threads);
+            }
+            model.loadSeconds = (System.nanoTime() - start) / 1e9;
+            model.memoryBefore = before;
+            return model;
+        } catch (OutOfMemoryError error) {
+            throw new MemoryException("this model", error);
         }
-        model.loadSeconds = (System.nanoTime() - start) / 1e9;
-        return model;
     }
 
     public Tokenizer tokenizer() {
@@ -78,17 +83,7 @@ public final class Model implements Closeable {
 
     /** Decoded pictures with the tiling that the budget leaves them. */
     public List<Picture> pictures(List<Rgb> decoded, Budget budget) {
-        List<int[]> sizes = new ArrayList<int[]>();
-        for (Rgb rgb : decoded) {
-            sizes.add(new int[] {rgb.width, rgb.height});
-        }
-        Tiler own = spec.image.tilerFor(decoded.size());
-        List<Tiler> tilers = budget.choose(sizes, own, spec.vision.tokensPerTile);
-        List<Picture> pictures = new ArrayList<Picture>();
-        for (int i = 0; i < decoded.size(); i++) {
-            pictures.add(new Picture(decoded.get(i), tilers.get(i), spec.image, budget));
-        }
-        return pictures;
+        return Picture.tiled(decoded, spec.image, spec.vision.tokensPerTile, budget);
     }
 
     /** The prompt of a conversation. */
@@ -102,7 +97,31 @@ public final class Model implements Closeable {
 
     /** Visual embeddings [tokens, row width] of a picture, as the decoder takes them. */
     public float[] encode(Picture picture) {
-        return tower.encode(picture.tiles(), picture.plan, null);
+        try {
+            return tower.encode(picture.tiles(), picture.plan, null);
+        } catch (OutOfMemoryError error) {
+            throw new MemoryException("this picture", error);
+        }
+    }
+
+    /** Load the tower too, so that loading is no part of the first answer; not with low memory. */
+    public void loadTower() {
+        if (lowMemory) {
+            return;
+        }
+        long start = System.nanoTime();
+        tower.load();
+        loadSeconds += (System.nanoTime() - start) / 1e9;
+    }
+
+    /** What loading took so far. */
+    public double loadSeconds() {
+        return loadSeconds;
+    }
+
+    /** Resident memory of the process before it had this model, see {@link Memory#now}. */
+    public Map<String, Object> memoryBefore() {
+        return memoryBefore;
     }
 
     /** A stopwatch for an answer that begins now and knows what loading took. */
@@ -127,6 +146,16 @@ public final class Model implements Closeable {
      *     picture's end only, and answers do not depend on what was asked before
      */
     public Answer answer(List<Message> messages, List<Picture> pictures, Request request, Stopwatch watch,
+        boolean keepAny, Listener listener) {
+        try {
+            return answered(messages, pictures, request, watch, keepAny, listener);
+        } catch (OutOfMemoryError error) {
+            forget();
+            throw new MemoryException("this answer", error);
+        }
+    }
+
+    private Answer answered(List<Message> messages, List<Picture> pictures, Request request, Stopwatch watch,
         boolean keepAny, Listener listener) {
         request.check();
         PromptIds prompt = prompt(messages, pictures);
@@ -242,7 +271,7 @@ public final class Model implements Closeable {
             int token = sampler.choose(logits);
             count++;
             watch.token();
-            boolean ends = isStop(token);
+            boolean ends = !request.ignoresEnd && spec.prompt.stopsAt(token);
             String piece = stops.push(ends ? stream.flush() : stream.push(token));
             finish = ends || stops.hit() ? "stop" : null;
             if (finish == null && count == most) {
@@ -266,26 +295,5 @@ public final class Model implements Closeable {
         int[] counts = {prompt.ids.length, prompt.imageTokens(), count};
         Long[] peaks = {Memory.peakResident(), memory.anonymousPeak()};
         return new Answer(text.toString(), finish, counts, images, watch.timings(), peaks, spec.name);
-    }
-
-    private boolean isStop(int token) {
-        for (int id : spec.prompt.stopTokenIds) {
-            if (id == token) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    private void checkTokenizer() {
-        if (tokenizer.size() > spec.decoder.vocabulary) {
-            throw new BundleException(bundle.directory, "the tokenizer has " + tokenizer.size()
-                + " tokens, the decoder " + spec.decoder.vocabulary + "; they do not belong together");
-        }
-        Integer found = tokenizer.id(spec.prompt.imageToken);
-        if (found == null || found != spec.prompt.imageTokenId) {
-            throw new BundleException(bundle.directory, "'" + spec.prompt.imageToken + "' is token " + found
-                + " in the tokenizer but " + spec.prompt.imageTokenId + " in bundle.json");
-        }
     }
 }

@@ -2,8 +2,10 @@ package org.edgemllm.answer;
 
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 import org.edgemllm.picture.ImageSpec;
@@ -33,6 +35,20 @@ public final class Picture {
         this.reduced = !own;
         this.low = budget.detail.equals("low");
         this.digest = digest(rgb, plan);
+    }
+
+    /** Decoded pictures with the tiling that the budget leaves them. */
+    static List<Picture> tiled(List<Rgb> decoded, ImageSpec image, int tokensPerTile, Budget budget) {
+        List<int[]> sizes = new ArrayList<int[]>();
+        for (Rgb rgb : decoded) {
+            sizes.add(new int[] {rgb.width, rgb.height});
+        }
+        List<Tiler> tilers = budget.choose(sizes, image.tilerFor(decoded.size()), tokensPerTile);
+        List<Picture> pictures = new ArrayList<Picture>();
+        for (int i = 0; i < decoded.size(); i++) {
+            pictures.add(new Picture(decoded.get(i), tilers.get(i), image, budget));
+        }
+        return pictures;
     }
 
     /** Equal for two pictures exactly when their pixels and what is done to them are. */

@@ -8,6 +8,8 @@ import org.edgemllm.errors.SettingException;
 /** What is asked of a model beside the messages themselves. */
 public final class Request {
     public int maxNewTokens = 256;
+    /** Whether the answer goes on when the model has ended its turn, for measurements of a fixed length. */
+    public boolean ignoresEnd;
     public SamplingOptions sampling = new SamplingOptions();
     /** Texts that end the answer; they are not part of it. */
     public List<String> stop = new ArrayList<String>();

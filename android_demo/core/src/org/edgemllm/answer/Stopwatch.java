@@ -20,6 +20,11 @@ public final class Stopwatch {
     /** Prompt tokens that were computed. */
     int prefilled;
 
+    /** Prompt tokens that were computed, not taken from the cache. */
+    public int prefilled() {
+        return prefilled;
+    }
+
     /** Start; {@code loadSeconds} is what loading took before this answer. */
     public Stopwatch(double loadSeconds) {
         loadBefore = loadSeconds;

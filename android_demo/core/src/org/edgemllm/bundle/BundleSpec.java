@@ -21,4 +21,6 @@ public final class BundleSpec {
     public final List<String> gaps = new ArrayList<String>();
     /** Heads, widths and layers, for estimates of memory; null where the export did not record them. */
     public Map<?, ?> shape;
+    /** Whether the weights were drawn and mean nothing. */
+    public boolean randomWeights;
 }

@@ -15,4 +15,14 @@ public final class PromptSpec {
     public String bosToken;
     /** null in a bundle whose chat template cannot be written as pieces, or that was exported before there were any. */
     public Turns turns;
+
+    /** Whether a token ends the model's turn. */
+    public boolean stopsAt(int token) {
+        for (int id : stopTokenIds) {
+            if (id == token) {
+                return true;
+            }
+        }
+        return false;
+    }
 }

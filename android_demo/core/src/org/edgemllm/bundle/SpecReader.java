@@ -15,6 +15,10 @@ import org.edgemllm.picture.tilers.Tiler;
 /** bundle.json as a {@link BundleSpec}: strict, an unknown field is an error. */
 public final class SpecReader {
     private static final long SCHEMA_VERSION = 1;
+    /** Visual tokens of a tile: with the most tiles that a picture may have they fit 31 bits. */
+    private static final int MAX_TOKENS = 1 << 20;
+    /** Numbers in one row that the tower gives for a token. */
+    private static final int MAX_ROW = 1 << 24;
 
     private SpecReader() {
     }
@@ -43,6 +47,8 @@ public final class SpecReader {
         }
         fields.has("npu"); // towers that this code does not run
         spec.name = fields.text("name");
+        Object source = fields.any("source");
+        spec.randomWeights = source instanceof Map && Boolean.TRUE.equals(((Map<?, ?>) source).get("random_weights"));
         spec.image = image(fields.object("image"));
         spec.vision = vision(fields.object("vision"));
         spec.decoder = decoder(fields.object("decoder"));
@@ -91,7 +97,11 @@ public final class SpecReader {
             }
             found.end();
         }
-        VisionSpec vision = new VisionSpec(size(fields, "tokens_per_tile"), size(fields, "tile_height"),
+        int tokens = size(fields, "tokens_per_tile");
+        if (tokens > MAX_TOKENS) {
+            throw new FieldException(fields.path("tokens_per_tile"), tokens + " is not a sane size");
+        }
+        VisionSpec vision = new VisionSpec(tokens, size(fields, "tile_height"),
             size(fields, "tile_width"), patches);
         fields.end();
         return vision;
@@ -114,6 +124,9 @@ public final class SpecReader {
         if (spec.deepstackLayers >= spec.layers) {
             throw new FieldException(fields.path("deepstack_layers"), spec.deepstackLayers + " of " + spec.layers
                 + " layers");
+        }
+        if (spec.embeddingSize * (1L + spec.deepstackLayers) > MAX_ROW) {
+            throw new FieldException(fields.path("deepstack_layers"), spec.deepstackLayers + " is not a sane size");
         }
         fields.end();
         return spec;

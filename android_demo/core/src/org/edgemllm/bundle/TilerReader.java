@@ -6,6 +6,7 @@ import java.util.List;
 import org.edgemllm.json.FieldException;
 import org.edgemllm.json.Fields;
 import org.edgemllm.picture.Stitch;
+import org.edgemllm.picture.TilePlan;
 import org.edgemllm.picture.tilers.AspectGrid;
 import org.edgemllm.picture.tilers.BestFitGrid;
 import org.edgemllm.picture.tilers.LongestEdgeGrid;
@@ -16,7 +17,9 @@ import org.edgemllm.picture.tilers.Tiler;
 
 /** A tiler of bundle.json. All whole numbers of it must be above zero and sane. */
 final class TilerReader {
-    private static final int MAX_DIMENSION = 1 << 24;
+    private static final int MAX_DIMENSION = (1 << 24) - 1;
+    /** Longest side of a tile or of what one visual token stands for. */
+    private static final int MAX_TILE = 1 << 13;
 
     private final Fields fields;
 
@@ -30,31 +33,38 @@ final class TilerReader {
         TilerReader reader = new TilerReader(fields);
         Tiler tiler;
         if (kind.equals("longest_edge_grid")) {
-            tiler = new LongestEdgeGrid(reader.size("longest_edge"), reader.size("tile"), fields.flag("split", true));
+            tiler = new LongestEdgeGrid(reader.size("longest_edge", Tiler.MAX_SIDE), reader.tile(),
+                fields.flag("split", true));
         } else if (kind.equals("aspect_grid")) {
-            int least = fields.has("min_tiles") ? reader.size("min_tiles") : 1;
-            int tile = reader.size("tile");
-            tiler = new AspectGrid(tile, least, reader.size("max_tiles"), fields.flag("thumbnail", true));
+            int least = fields.has("min_tiles") ? reader.size("min_tiles", TilePlan.MAX_TILES) : 1;
+            tiler = new AspectGrid(reader.tile(), least, reader.size("max_tiles", TilePlan.MAX_TILES),
+                fields.flag("thumbnail", true));
         } else if (kind.equals("native_resolution")) {
-            tiler = new NativeResolution(reader.size("unit"), reader.size("min_pixels"), reader.size("max_pixels"));
+            tiler = new NativeResolution(reader.size("unit", MAX_TILE), reader.size("min_pixels", MAX_DIMENSION),
+                reader.size("max_pixels", MAX_DIMENSION));
         } else if (kind.equals("best_fit_grid")) {
             boolean pads = fields.choiceOrFirst("fit", "pad", "stretch").equals("pad");
-            tiler = new BestFitGrid(reader.size("tile"), reader.grids(), fields.number("slack", 0.0), pads,
+            tiler = new BestFitGrid(reader.tile(), reader.grids(), fields.number("slack", 0.0), pads,
                 reader.stitch());
         } else if (kind.equals("single_tile")) {
             String fit = fields.choiceOrFirst("fit", "stretch", "crop", "pad");
-            tiler = new SingleTile(reader.size("tile"), fit, reader.fill(), reader.stitch());
+            tiler = new SingleTile(reader.tile(), fit, reader.fill(), reader.stitch());
         } else {
-            tiler = new PanAndScan(reader.size("tile"), reader.size("min_crop"), reader.size("max_crops"),
+            tiler = new PanAndScan(reader.tile(), reader.size("min_crop", MAX_DIMENSION),
+                reader.size("max_crops", TilePlan.MAX_TILES),
                 fields.number("min_ratio"));
         }
         fields.end();
         return tiler;
     }
 
-    private int size(String name) throws FieldException {
+    private int tile() throws FieldException {
+        return size("tile", MAX_TILE);
+    }
+
+    private int size(String name, int most) throws FieldException {
         int value = fields.whole(name);
-        if (value <= 0 || value >= MAX_DIMENSION) {
+        if (value <= 0 || value > most) {
             throw new FieldException(fields.path(name), value + " is not a sane size");
         }
         return value;
@@ -62,6 +72,9 @@ final class TilerReader {
 
     private List<int[]> grids() throws FieldException {
         List<int[]> grids = new ArrayList<int[]>();
+        if (fields.list("grids").size() > TilePlan.MAX_TILES) {
+            throw new FieldException(fields.path("grids"), "there are more than " + TilePlan.MAX_TILES);
+        }
         for (Object each : fields.list("grids")) {
             if (!(each instanceof List) || ((List<?>) each).size() != 2) {
                 throw new FieldException(fields.path("grids"), "expected rows and columns");

@@ -2,6 +2,7 @@ package org.edgemllm.cli;
 
 import java.io.BufferedReader;
 import java.io.File;
+import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 
 import org.edgemllm.bundle.Bundle;
+import org.edgemllm.bundle.Shelf;
 import org.edgemllm.bundle.SpecReader;
 import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.json.FieldException;
@@ -62,7 +64,9 @@ final class Lines {
             } catch (Json.JsonException error) {
                 reply.put("error", error.getMessage());
             } catch (RuntimeException error) {
-                reply.put("error", "a fault in core:\n" + error);
+                reply.put("error", fault(error));
+            } catch (Error error) {
+                reply.put("error", fault(error));
             }
             out.println(JsonText.of(reply, 0));
             out.flush();
@@ -89,6 +93,10 @@ final class Lines {
             text(asked, reply);
         } else if (what.equals("run")) {
             models.run(asked, reply);
+        } else if (what.equals("once")) {
+            OpenModels.once(asked, reply);
+        } else if (what.equals("put")) {
+            put(asked, reply);
         } else if (what.equals("embeddings")) {
             reply.put("sha256", sha256(bytes(models.embeddings(asked))));
         } else if (what.equals("prompt")) {
@@ -128,6 +136,19 @@ final class Lines {
         Pixels pixels = new Pixels(rgb, plan, image, vision);
         reply.put("shape", pixels.shape);
         reply.put("sha256", sha256(bytes(pixels.values)));
+    }
+
+    /** Copy a bundle from a .zip or a folder as the app does. */
+    private void put(Fields asked, Map<String, Object> reply) throws FieldException, IOException {
+        File from = new File(asked.text("from"));
+        Shelf shelf = new Shelf(new File(asked.text("into")));
+        if (from.isDirectory()) {
+            reply.put("place", shelf.put(asked.text("name"), Shelf.folder(from)).getPath());
+        } else {
+            try (InputStream zip = new FileInputStream(from)) {
+                reply.put("place", shelf.put(asked.text("name"), Shelf.zip(zip)).getPath());
+            }
+        }
     }
 
     /** Text of ids, whole and streamed. */
@@ -179,6 +200,12 @@ final class Lines {
             tokenizers.put(path, found);
         }
         return found;
+    }
+
+    /** What must not be, in two lines and with its place, so that nothing takes it for a refusal. */
+    private static String fault(Throwable error) {
+        StackTraceElement[] trace = error.getStackTrace();
+        return "a fault in core:\n" + error + (trace.length == 0 ? "" : " " + trace[0]);
     }
 
     private static byte[] bytes(float[] values) {

@@ -3,6 +3,7 @@ package org.edgemllm.cli;
 import java.io.File;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.charset.Charset;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -19,8 +20,11 @@ import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.errors.ImageException;
 import org.edgemllm.errors.SettingException;
 import org.edgemllm.json.JsonText;
+import org.edgemllm.measure.Bench;
+import org.edgemllm.measure.BenchCase;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
+import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
 import org.edgemllm.picture.tilers.Tiler;
 import org.edgemllm.prompt.Message;
@@ -28,10 +32,13 @@ import org.edgemllm.prompt.PromptBuilder;
 import org.edgemllm.prompt.PromptIds;
 import org.edgemllm.text.Tokenizer;
 
-/** The phone's code as commands: {@code run}, {@code pixels}, {@code ids}, {@code page} and, for tests, {@code lines}. */
+/**
+ * The phone's code as commands: {@code run}, {@code pixels}, {@code ids}, {@code bench}, {@code page} and, for tests,
+ * {@code lines}.
+ */
 public final class Main {
     private static final String USAGE =
-        "usage: core.sh run|pixels|ids [-m BUNDLE] [-i IMAGE]... [-o FILE.npy] PROMPT";
+        "usage: core.sh run|pixels|ids|bench [-m BUNDLE] [-i IMAGE]... [-o FILE] PROMPT";
 
     private final Options options;
     private final PrintStream out;
@@ -77,6 +84,8 @@ public final class Main {
             pixels();
         } else if (command.equals("ids")) {
             ids();
+        } else if (command.equals("bench")) {
+            bench();
         } else if (command.equals("page")) {
             page();
         } else {
@@ -87,11 +96,7 @@ public final class Main {
     private void answer() throws Options.UsageException {
         String prompt = options.prompt();
         Request request = options.request();
-        int threads = options.whole("--threads", Cores.sensible());
-        if (threads < 1 || threads > 1024) {
-            throw new SettingException("threads is " + threads + "; it must be between 1 and 1024");
-        }
-        try (Model model = Model.open(directory(), threads, true, options.has("--low-memory"))) {
+        try (Model model = Model.open(directory(), threads(), true, options.has("--low-memory"))) {
             Stopwatch watch = model.startWatch();
             watch.enter(Stopwatch.Stage.PICTURE);
             List<Picture> pictures = model.pictures(decoded(), request.budget);
@@ -100,6 +105,35 @@ public final class Main {
             Answer answer = model.answer(messages, pictures, request, watch, false, Listener.NOBODY);
             out.println(JsonText.of(answer.document(), options.has("--json-indent") ? 2 : 0));
         }
+    }
+
+    /** Measure; the result is a file of edge-mllm bench. */
+    private void bench() throws Options.UsageException {
+        BenchCase wanted = options.benchCase();
+        JvmFormats formats = new JvmFormats();
+        try (Model model = Model.open(directory(), threads(), true, false)) {
+            Bench bench = new Bench(model, wanted, formats, formats);
+            String json = JsonText.of(bench.run(formats.machine(), new Bench.Progress() {
+                @Override
+                public boolean done(int answers, int all) {
+                    return true;
+                }
+            }), 1);
+            if (options.has("--output")) {
+                byte[] text = (json + "\n").getBytes(Charset.forName("UTF-8"));
+                WholeFile.write(options.text("--output", null), text);
+            } else {
+                out.println(json);
+            }
+        }
+    }
+
+    private int threads() throws Options.UsageException {
+        int threads = options.whole("--threads", Cores.sensible());
+        if (threads < 1 || threads > 1024) {
+            throw new SettingException("threads is " + threads + "; it must be between 1 and 1024");
+        }
+        return threads;
     }
 
     /** The app's page for a browser of this machine. */
@@ -177,7 +211,11 @@ public final class Main {
             throw new ImageException(name, file.isDirectory() ? "it is a directory" : "no such file");
         }
         try {
-            return new PictureFile(new JvmFormats()).decode(Bundle.read(file), name);
+            Decoded found = new PictureFile(new JvmFormats()).read(Bundle.read(file), name);
+            if (found.note() != null) {
+                System.err.println(name + ": " + found.note());
+            }
+            return found.rgb;
         } catch (IOException error) {
             throw new ImageException(name, ImageException.line(error));
         }

@@ -1,16 +1,10 @@
 package org.edgemllm.cli;
 
-import java.io.File;
-import java.io.FileOutputStream;
-import java.io.IOException;
-import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.Charset;
 
-import org.edgemllm.errors.EdgeMllmException;
-
-/** Writes arrays as NumPy reads them; a file appears whole or not at all. */
+/** Writes arrays as NumPy reads them. */
 final class Npy {
     private Npy() {
     }
@@ -39,24 +33,8 @@ final class Npy {
             header.append(' ');
         }
         header.append('\n');
-        File target = new File(path);
-        File beside = new File(path + ".tmp");
-        try {
-            OutputStream out = new FileOutputStream(beside);
-            try {
-                out.write(new byte[] {(byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0});
-                out.write(header.length() & 255);
-                out.write(header.length() >> 8);
-                out.write(header.toString().getBytes(Charset.forName("US-ASCII")));
-                out.write(data);
-            } finally {
-                out.close();
-            }
-            if (!beside.renameTo(target)) {
-                throw new IOException("it cannot be renamed");
-            }
-        } catch (IOException error) {
-            throw new EdgeMllmException("cannot write '" + path + "': " + EdgeMllmException.line(error));
-        }
+        byte[] begin = {
+            (byte) 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (byte) header.length(), (byte) (header.length() >> 8)};
+        WholeFile.write(path, begin, header.toString().getBytes(Charset.forName("US-ASCII")), data);
     }
 }

@@ -30,9 +30,20 @@ final class OpenModels {
 
     /** An answer and the pieces in which it came. */
     void run(Fields asked, Map<String, Object> reply) throws FieldException {
-        Model model = model(asked);
+        answer(model(asked), asked, reply);
+    }
+
+    /** The same with a model that is opened for it and closed again. */
+    static void once(Fields asked, Map<String, Object> reply) throws FieldException {
+        try (Model model = open(asked, asked.flag("low_memory", false))) {
+            answer(model, asked, reply);
+        }
+    }
+
+    private static void answer(Model model, Fields asked, Map<String, Object> reply) throws FieldException {
         Request request = new Request();
         request.maxNewTokens = asked.whole("max_new_tokens", request.maxNewTokens);
+        request.ignoresEnd = asked.flag("ignores_end", false);
         request.sampling.temperature = asked.number("temperature", 0.0);
         request.sampling.topK = asked.whole("top_k", 0);
         request.sampling.topP = asked.number("top_p", 1.0);
@@ -45,7 +56,9 @@ final class OpenModels {
         }
         final List<Object> pieces = new ArrayList<Object>();
         Stopwatch watch = model.startWatch();
+        watch.enter(Stopwatch.Stage.PICTURE);
         List<Picture> pictures = pictures(model, asked);
+        watch.enter(null);
         List<Message> messages = Message.question(asked.text("system", null), asked.text("prompt"), pictures.size());
         Answer answer = model.answer(messages, pictures, request, watch, asked.flag("keep", false), new Listener() {
             @Override
@@ -68,10 +81,14 @@ final class OpenModels {
         boolean low = asked.flag("low_memory", false);
         Model found = models.get(path + low);
         if (found == null) {
-            found = Model.open(new File(path), asked.whole("threads", 1), true, low);
+            found = open(asked, low);
             models.put(path + low, found);
         }
         return found;
+    }
+
+    private static Model open(Fields asked, boolean lowMemory) throws FieldException {
+        return Model.open(new File(asked.text("bundle")), asked.whole("threads", 1), true, lowMemory);
     }
 
     private static List<Picture> pictures(Model model, Fields asked) throws FieldException {

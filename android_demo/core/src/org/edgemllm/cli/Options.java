@@ -10,6 +10,7 @@ import java.util.Set;
 
 import org.edgemllm.answer.Budget;
 import org.edgemllm.answer.Request;
+import org.edgemllm.measure.BenchCase;
 
 /** The words of the command line. */
 final class Options {
@@ -25,7 +26,8 @@ final class Options {
     private static final Map<String, String> SHORT = new HashMap<String, String>();
     private static final Set<String> VALUED = new HashSet<String>(Arrays.asList("--model", "--image", "--output",
         "--system", "--detail", "--max-image-tokens", "--max-new-tokens", "--temperature", "--top-k", "--top-p",
-        "--min-p", "--repetition-penalty", "--seed", "--stop", "--threads", "--max-memory", "--port"));
+        "--min-p", "--repetition-penalty", "--seed", "--stop", "--threads", "--max-memory", "--port", "--image-size",
+        "--prompt-tokens", "--answer-tokens", "--warmup", "--repeat"));
     private static final Set<String> FLAGS = new HashSet<String>(Arrays.asList("--low-memory", "--json", "--json-indent"));
 
     static {
@@ -114,6 +116,22 @@ final class Options {
         request.maxMemory = whole("--max-memory");
         request.budget = budget();
         return request;
+    }
+
+    /** What to measure. */
+    BenchCase benchCase() throws UsageException {
+        BenchCase wanted = new BenchCase();
+        String[] size = text("--image-size", wanted.width + "x" + wanted.height).split("x", -1);
+        if (size.length != 2 || !size[0].matches("[0-9]{1,6}") || !size[1].matches("[0-9]{1,6}")) {
+            throw new UsageException("--image-size is WIDTHxHEIGHT, such as 1024x768");
+        }
+        wanted.width = Integer.parseInt(size[0]);
+        wanted.height = Integer.parseInt(size[1]);
+        wanted.promptTokens = whole("--prompt-tokens", wanted.promptTokens);
+        wanted.answerTokens = whole("--answer-tokens", wanted.answerTokens);
+        wanted.warmup = whole("--warmup", wanted.warmup);
+        wanted.repeat = whole("--repeat", wanted.repeat);
+        return wanted;
     }
 
     Budget budget() throws UsageException {

@@ -38,24 +38,30 @@ public final class Decoder {
     public Decoder(Bundle bundle, int threads) {
         spec = bundle.spec.decoder;
         contextLength = spec.contextLength;
-        graph = new Graph(bundle.file("decoder_onnx"), spec, threads);
         File embeddings = bundle.file("embeddings");
         table = new NpyFile(embeddings);
         if (table.columns != spec.embeddingSize || table.rows < spec.vocabulary) {
             throw new BundleException(bundle.directory, embeddings.getName() + " holds floats [" + table.rows + ", "
                 + table.columns + "], not [" + spec.vocabulary + ", " + spec.embeddingSize + "]");
         }
+        graph = new Graph(bundle.file("decoder_onnx"), spec, threads);
+        boolean opened = false;
         try {
             cache = new KvCache(graph.session, graph.file.getName(), spec.headSize);
             long[] logits = graph.logitsShape();
-            if (logits[logits.length - 1] != spec.vocabulary) {
+            if (logits[2] != spec.vocabulary) {
                 throw new BundleException(bundle.directory, graph.file.getName()
                     + " gives other logits than bundle.json says");
             }
             lastOnly = !graph.hasKeep && logits[1] == 1;
             step = new Step(graph, spec, cache);
+            opened = true;
         } catch (OrtException error) {
             throw new EngineException(graph.file.getName() + " cannot be read", error);
+        } finally {
+            if (!opened) {
+                graph.close();
+            }
         }
         prompt = bundle.has("prompt_onnx") ? new PromptGraph(bundle.file("prompt_onnx"), spec, threads, cache) : null;
         track = new Positions(spec.mrope);

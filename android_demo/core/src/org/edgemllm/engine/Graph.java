@@ -42,6 +42,7 @@ final class Graph {
         this.file = file;
         this.width = spec.rowSize();
         this.session = Ort.open(file, threads, false);
+        boolean opened = false;
         try {
             Map<String, NodeInfo> inputs = session.getInputInfo();
             for (String name : inputs.keySet()) {
@@ -57,22 +58,35 @@ final class Graph {
             if (hasBlocks != spec.bidirectionalPictures) {
                 throw new BundleException(file, "bundle.json says that pictures attend otherwise; export it again");
             }
-            TensorInfo embeds = (TensorInfo) inputs.get(EMBEDS).getInfo();
+            TensorInfo embeds = tensor(inputs.get(EMBEDS));
             long[] shape = embeds.getShape();
-            if (embeds.type != OnnxJavaType.FLOAT || shape[shape.length - 1] != width) {
+            if (embeds.type != OnnxJavaType.FLOAT || shape.length != 3 || shape[2] != width) {
                 throw new BundleException(file, "it takes " + embeds + ", bundle.json says otherwise");
             }
-            positionRank = inputs.containsKey(POSITIONS)
-                ? ((TensorInfo) inputs.get(POSITIONS).getInfo()).getShape().length : 0;
+            positionRank = inputs.containsKey(POSITIONS) ? tensor(inputs.get(POSITIONS)).getShape().length : 0;
+            opened = true;
         } catch (OrtException error) {
             throw new EngineException(file.getName() + " cannot be read", error);
+        } finally {
+            if (!opened) {
+                close();
+            }
         }
     }
 
-    /** The last axis and the one before of the logits, as the graph has them. */
+    /** The three axes of the logits as the graph has them; three zeros where it has other ones. */
     long[] logitsShape() throws OrtException {
         NodeInfo node = session.getOutputInfo().get(LOGITS);
-        return node == null ? new long[] {0} : ((TensorInfo) node.getInfo()).getShape();
+        long[] shape = node == null ? new long[0] : tensor(node).getShape();
+        return shape.length == 3 ? shape : new long[3];
+    }
+
+    /** What an input or output takes, which must be an array. */
+    static TensorInfo tensor(NodeInfo node) {
+        if (!(node.getInfo() instanceof TensorInfo)) {
+            throw new EngineException("the graph's '" + node.getName() + "' is no array but " + node.getInfo());
+        }
+        return (TensorInfo) node.getInfo();
     }
 
     /**

@@ -35,7 +35,7 @@ final class KvCache {
             if (!entry.getKey().startsWith(PAST)) {
                 continue;
             }
-            TensorInfo info = (TensorInfo) entry.getValue().getInfo();
+            TensorInfo info = Graph.tensor(entry.getValue());
             String name = "present." + entry.getKey().substring(PAST.length());
             long[] shape = info.getShape();
             if (info.type == OnnxJavaType.INT8) {

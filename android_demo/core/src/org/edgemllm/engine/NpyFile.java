@@ -1,5 +1,6 @@
 package org.edgemllm.engine;
 
+import java.io.EOFException;
 import java.io.File;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -45,11 +46,13 @@ final class NpyFile {
             rows = flat ? 1 : Long.parseLong(found.group(2));
             columns = Integer.parseInt(flat ? found.group(2) : found.group(3));
             long line = (long) columns * itemSize;
-            if (line == 0 || opened.length() < begin + length + rows * line) {
-                throw new IOException("it is cut off");
+            if (line == 0 || (opened.length() - begin - length) / line < rows) {
+                throw new EOFException();
             }
             rowsOfPiece = (int) Math.max(1, Math.min(rows, PIECE / line));
             pieces = map(opened.getChannel(), begin + length, line);
+        } catch (EOFException error) {
+            throw new BundleException(file, "the numbers cannot be read (it is cut off)");
         } catch (IOException error) {
             throw new BundleException(file, "the numbers cannot be read (" + BundleException.line(error) + ")");
         } catch (NumberFormatException error) {

@@ -34,13 +34,19 @@ final class PromptGraph {
     Graph open() {
         if (graph == null) {
             Graph opened = new Graph(file, spec, threads);
+            boolean suits = false;
             try {
-                if (!cache.suits(new KvCache(opened.session, file.getName(), spec.headSize))) {
-                    throw new BundleException(file, "it does not keep the keys and values of the decoder; export the "
-                        + "model again");
-                }
+                suits = cache.suits(new KvCache(opened.session, file.getName(), spec.headSize));
             } catch (OrtException error) {
                 throw new EngineException(file.getName() + " cannot be read", error);
+            } finally {
+                if (!suits) {
+                    opened.close();
+                }
+            }
+            if (!suits) {
+                throw new BundleException(file, "it does not keep the keys and values of the decoder; export the "
+                    + "model again");
             }
             graph = opened;
         }

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 
 import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OnnxValue;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
 
@@ -152,7 +153,8 @@ public final class Tower {
 
     private void run(Map<String, OnnxTensor> feeds, float[] rows, int at, int count) throws OrtException {
         try (OrtSession.Result result = session.run(feeds, Collections.singleton(EMBEDDINGS))) {
-            FloatBuffer found = ((OnnxTensor) result.get(0)).getFloatBuffer();
+            OnnxValue value = result.get(0);
+            FloatBuffer found = value instanceof OnnxTensor ? ((OnnxTensor) value).getFloatBuffer() : null;
             if (found == null || found.remaining() != count) {
                 throw new BundleException(file, "the tower gave " + (found == null ? "no floats" : found.remaining()
                     + " numbers") + ", expected " + count + "; tower and decoder do not belong together");

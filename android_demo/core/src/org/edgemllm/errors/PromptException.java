@@ -9,7 +9,7 @@ public class PromptException extends EdgeMllmException {
     }
 
     /** Prompt, pictures and answer do not fit the context. */
-    public static PromptException overflow(int needed, int capacity, int imageTokens) {
+    public static PromptException overflow(long needed, int capacity, long imageTokens) {
         return new PromptException("the prompt needs " + needed + " tokens (" + imageTokens
             + " of them for pictures) but the context holds " + capacity
             + "; use --detail low, --max-image-tokens, fewer pictures or a shorter prompt");

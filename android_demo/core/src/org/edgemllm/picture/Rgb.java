@@ -1,5 +1,7 @@
 package org.edgemllm.picture;
 
+import org.edgemllm.errors.MemoryException;
+
 /** A picture of 8-bit red, green and blue: three bytes a pixel, row by row. */
 public final class Rgb {
     public final int width;
@@ -7,7 +9,15 @@ public final class Rgb {
     public final byte[] data;
 
     public Rgb(int width, int height) {
-        this(width, height, new byte[Math.multiplyExact(Math.multiplyExact(width, height), 3)]);
+        this(width, height, new byte[bytes(width, height)]);
+    }
+
+    private static int bytes(int width, int height) {
+        long bytes = 3L * width * height;
+        if (bytes > Integer.MAX_VALUE - 8) {
+            throw new MemoryException("a picture of " + width + "x" + height + " pixels", null);
+        }
+        return (int) bytes;
     }
 
     public Rgb(int width, int height, byte[] data) {

@@ -13,6 +13,8 @@ import org.edgemllm.errors.ImageException;
 public final class TilePlan {
     /** Most tiles of one picture; more is a damaged bundle, not a picture. */
     public static final int MAX_TILES = 1024;
+    /** Most pixels that a picture is scaled to; 600 MB as RGB. */
+    private static final long MAX_CANVAS = 200000000;
 
     public final int width;
     public final int height;
@@ -103,6 +105,22 @@ public final class TilePlan {
     public static void checkCount(int width, int height, long tiles) {
         if (tiles > MAX_TILES) {
             throw ImageException.ofSize(width, height, "it would need " + tiles + " tiles, the limit is " + MAX_TILES);
+        }
+    }
+
+    /** Refuse to scale a picture to a size that none needs. */
+    public void checkSizes() {
+        checkSizes(steps);
+        checkSizes(tileSteps);
+        checkSizes(globalSteps == null ? Collections.<Step>emptyList() : globalSteps);
+    }
+
+    private void checkSizes(List<Step> each) {
+        for (Step step : each) {
+            if (!step.pads && (step.width < 1 || step.height < 1 || (long) step.width * step.height > MAX_CANVAS)) {
+                throw ImageException.ofSize(width, height, "scaled it would have " + step.width + "x" + step.height
+                    + " pixels, the limit is " + MAX_CANVAS);
+            }
         }
     }
 

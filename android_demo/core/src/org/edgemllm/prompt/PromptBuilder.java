@@ -16,12 +16,14 @@ import org.edgemllm.text.Tokenizer;
 public final class PromptBuilder {
     private final PromptSpec spec;
     private final int tokensPerTile;
+    private final int contextLength;
     private final Tokenizer tokenizer;
     private final PictureText pictures;
 
     public PromptBuilder(BundleSpec bundle, Tokenizer tokenizer) {
         this.spec = bundle.prompt;
         this.tokensPerTile = bundle.vision.tokensPerTile;
+        this.contextLength = bundle.decoder.contextLength;
         this.tokenizer = tokenizer;
         this.pictures = new PictureText(spec, tokensPerTile);
     }
@@ -35,6 +37,7 @@ public final class PromptBuilder {
 
     /** The prompt of a text that a chat template rendered, with a placeholder for each picture. */
     public PromptIds ids(String rendered, List<TilePlan> plans) {
+        checkRoom(plans);
         StringBuilder text = new StringBuilder();
         int done = 0;
         int used = 0;
@@ -53,6 +56,17 @@ public final class PromptBuilder {
         text.append(rendered, done, rendered.length());
         int[] ids = tokenised(text.toString());
         return new PromptIds(ids, slots(ids, plans), spec.imageTokenId, text.toString());
+    }
+
+    /** Refuse pictures that alone overflow the context before so many tokens are written out. */
+    private void checkRoom(List<TilePlan> plans) {
+        long sum = 0;
+        for (TilePlan plan : plans) {
+            sum += plan.tokens(tokensPerTile);
+        }
+        if (sum >= contextLength) {
+            throw PromptException.overflow(sum + 1, contextLength, sum);
+        }
     }
 
     private void check(List<Message> messages, int pictures) {

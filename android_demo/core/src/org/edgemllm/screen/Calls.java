@@ -51,9 +51,16 @@ public final class Calls {
     }
 
     private void handle(Fields asked) throws FieldException {
-        String what = asked.choice("do", "ask", "picture", "plan", "stop");
+        String what = asked.choice("do", "ask", "picture", "plan", "measure", "stop");
         if (what.equals("stop")) {
             screen.stop();
+        } else if (what.equals("measure")) {
+            later(new Runnable() {
+                @Override
+                public void run() {
+                    screen.measure();
+                }
+            });
         } else if (what.equals("picture")) {
             final byte[] file = base64.decode(asked.text("data"));
             later(new Runnable() {

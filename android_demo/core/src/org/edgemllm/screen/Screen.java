@@ -16,8 +16,11 @@ import org.edgemllm.answer.Request;
 import org.edgemllm.answer.Stopwatch;
 import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.errors.PromptException;
+import org.edgemllm.measure.Bench;
+import org.edgemllm.measure.BenchCase;
 import org.edgemllm.picture.Rgb;
 import org.edgemllm.picture.TilePlan;
+import org.edgemllm.picture.file.Decoded;
 import org.edgemllm.picture.file.PictureFile;
 import org.edgemllm.prompt.Message;
 
@@ -26,18 +29,23 @@ import org.edgemllm.prompt.Message;
  * {@link #stop} come from one thread; errors of the library become events.
  */
 public final class Screen {
+    /** Answers that a measurement counts. */
+    private static final int REPEAT = 3;
+
     private final Events events;
     private final PictureFile files;
+    private final Platform platform;
     private final int threads;
     private final List<Message> messages = new ArrayList<Message>();
     private Model model;
-    private Rgb picture;
+    private Decoded picture;
     private List<Picture> tiled = Collections.emptyList();
     private volatile boolean stopped;
 
-    public Screen(Events events, PictureFile.OtherFormats formats, int threads) {
+    public Screen(Events events, Platform platform, int threads) {
         this.events = events;
-        this.files = new PictureFile(formats);
+        this.platform = platform;
+        this.files = new PictureFile(platform);
         this.threads = threads;
     }
 
@@ -65,7 +73,7 @@ public final class Screen {
             messages.clear();
             tiled = Collections.emptyList();
             picture = null;
-            picture = files.decode(file, "given");
+            picture = files.read(file, "given");
             showPlan("auto", null);
         } catch (EdgeMllmException error) {
             fail(error);
@@ -97,7 +105,7 @@ public final class Screen {
             if (first) {
                 List<Rgb> decoded = new ArrayList<Rgb>();
                 if (picture != null) {
-                    decoded.add(picture);
+                    decoded.add(picture.rgb);
                 }
                 tiled = model.pictures(decoded, request.budget);
             }
@@ -119,7 +127,34 @@ public final class Screen {
         }
     }
 
-    /** End the answer that is being made; from any thread. */
+    /** Measure the model as {@code edge-mllm bench} does; the event has the whole result. */
+    public void measure() {
+        stopped = false;
+        try {
+            if (model == null) {
+                throw new PromptException("no model is open");
+            }
+            BenchCase wanted = new BenchCase();
+            wanted.repeat = REPEAT;
+            Bench bench = new Bench(model, wanted, platform, platform);
+            Map<String, Object> event = event("measured");
+            event.put("result", bench.run(platform.machine(), new Bench.Progress() {
+                @Override
+                public boolean done(int answers, int all) {
+                    Map<String, Object> event = event("measuring");
+                    event.put("done", (long) answers);
+                    event.put("all", (long) all);
+                    events.event(event);
+                    return !stopped;
+                }
+            }));
+            events.event(event);
+        } catch (EdgeMllmException error) {
+            fail(error);
+        }
+    }
+
+    /** End the answer or the measurement that is being made; from any thread. */
     public void stop() {
         stopped = true;
     }
@@ -136,7 +171,7 @@ public final class Screen {
         if (model == null || picture == null) {
             return;
         }
-        List<Picture> cut = model.pictures(Collections.singletonList(picture), new Budget(detail, maxImageTokens));
+        List<Picture> cut = model.pictures(Collections.singletonList(picture.rgb), new Budget(detail, maxImageTokens));
         TilePlan plan = cut.get(0).plan;
         Map<String, Object> event = event("plan");
         event.put("width", (long) plan.width);
@@ -145,6 +180,7 @@ public final class Screen {
         event.put("cols", (long) plan.cols);
         event.put("tiles", (long) plan.count());
         event.put("tokens", (long) plan.tokens(model.bundle.spec.vision.tokensPerTile));
+        event.put("note", picture.note());
         events.event(event);
     }
 

@@ -1,11 +1,11 @@
 package org.edgemllm.text;
 
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.PriorityQueue;
 
-import org.edgemllm.errors.EngineException;
 import org.edgemllm.json.FieldException;
 import org.edgemllm.json.Fields;
 
@@ -26,9 +26,9 @@ final class Bpe {
                 throw new FieldException(model.path(name), "this version does not know it");
             }
         }
-        Map<?, ?> listed = (Map<?, ?>) model.any("vocab");
-        for (Map.Entry<?, ?> entry : listed.entrySet()) {
-            vocabulary.put((String) entry.getKey(), ((Long) entry.getValue()).intValue());
+        Fields listed = model.object("vocab");
+        for (String token : listed.names()) {
+            vocabulary.put(token, listed.whole(token));
         }
         unknown = model.has("unk_token") ? vocabulary.get(model.text("unk_token")) : null;
         fusesUnknown = model.has("fuse_unk") && model.flag("fuse_unk", false);
@@ -55,16 +55,9 @@ final class Bpe {
         LongMap found = new LongMap(lines.size());
         for (int rank = 0; rank < lines.size(); rank++) {
             Object line = lines.get(rank);
-            String left;
-            String right;
-            if (line instanceof String) {
-                int space = ((String) line).indexOf(' ');
-                left = ((String) line).substring(0, Math.max(space, 0));
-                right = ((String) line).substring(space + 1);
-            } else {
-                left = (String) ((List<?>) line).get(0);
-                right = (String) ((List<?>) line).get(1);
-            }
+            String[] pair = pair(line);
+            String left = pair[0];
+            String right = pair[1];
             Integer one = vocabulary.get(left);
             Integer other = vocabulary.get(right);
             Integer both = vocabulary.get(left + right);
@@ -74,6 +67,20 @@ final class Bpe {
             found.put(LongMap.pair(one, other), (long) rank << 32 | both);
         }
         return found;
+    }
+
+    /** Both tokens of a merge: with a blank between, or as a list. */
+    private static String[] pair(Object line) throws FieldException {
+        if (line instanceof String) {
+            int space = ((String) line).indexOf(' ');
+            String left = ((String) line).substring(0, Math.max(space, 0));
+            return new String[] {left, ((String) line).substring(space + 1)};
+        }
+        List<?> both = line instanceof List ? (List<?>) line : new ArrayList<Object>();
+        if (both.size() != 2 || !(both.get(0) instanceof String) || !(both.get(1) instanceof String)) {
+            throw new FieldException("model.merges", "a merge is no pair of tokens");
+        }
+        return new String[] {(String) both.get(0), (String) both.get(1)};
     }
 
     private int[] byteTokens() {
@@ -169,16 +176,6 @@ final class Bpe {
         long merge = right < ids.length ? merges.get(LongMap.pair(ids[left], ids[right])) : -1;
         if (merge >= 0) {
             queue.add(new Candidate(left, merge));
-        }
-    }
-
-    /** Refuse a vocabulary that is larger than the decoder's. */
-    void check(int limit) {
-        for (int id : vocabulary.values()) {
-            if (id < 0 || id >= limit) {
-                throw new EngineException("the tokenizer has token " + id + ", the decoder only " + limit
-                    + "; they do not belong together");
-            }
         }
     }
 

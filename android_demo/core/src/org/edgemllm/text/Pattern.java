@@ -2,20 +2,37 @@ package org.edgemllm.text;
 
 import java.util.List;
 
+import org.edgemllm.errors.EngineException;
+
 /**
  * A regular expression as pre-tokenizers have them, matched with backtracking over code points. Java's own engine is not
  * used: its classes of characters differ from phone to phone.
  */
 final class Pattern {
     private final Node start;
+    private final Effort effort = new Effort();
 
     Pattern(String source) {
-        start = new PatternParser(source).parse();
+        start = new PatternParser(source, effort).parse();
     }
 
     /** End of the match that begins at a place, -1 where there is none. */
     int match(int[] text, int at) {
+        effort.steps = 0;
         return start.match(text, at);
+    }
+
+    /** Counts the ways that one match tries: with many repetitions behind each other there can be endlessly many. */
+    static final class Effort {
+        private static final int MOST = 1 << 20;
+        private int steps;
+
+        void spend() {
+            if (++steps > MOST) {
+                throw new EngineException("the tokenizer's pattern tries more than " + MOST + " ways at one place of "
+                    + "the text; the model's tokenizer is damaged");
+            }
+        }
     }
 
     /** A part of the pattern that hands on to what follows it. */
@@ -39,9 +56,11 @@ final class Pattern {
         private final int least;
         private final int most;
         private final char kind;
+        private final Effort effort;
 
         /** {@code kind}: ' ' greedy, '?' lazy, '+' possessive. */
-        Repeat(CodeSet set, int least, int most, char kind) {
+        Repeat(CodeSet set, int least, int most, char kind, Effort effort) {
+            this.effort = effort;
             this.set = set;
             this.least = least;
             this.most = most;
@@ -63,6 +82,7 @@ final class Pattern {
             }
             int last = kind == '+' ? end : at + least;
             for (int stop = end; stop >= last; stop--) {
+                effort.spend();
                 int found = next.match(text, stop);
                 if (found >= 0) {
                     return found;
@@ -73,6 +93,7 @@ final class Pattern {
 
         private int lazy(int[] text, int at, int from) {
             for (int end = from; end - at <= most; end++) {
+                effort.spend();
                 int found = next.match(text, end);
                 if (found >= 0) {
                     return found;

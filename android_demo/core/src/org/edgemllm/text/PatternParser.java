@@ -9,13 +9,23 @@ import org.edgemllm.text.Pattern.Node;
 /** Reads a regular expression; what it cannot do, such as a repeated group or a look behind, it refuses. */
 final class PatternParser {
     private static final int EVER = Integer.MAX_VALUE;
+    /** Longest pattern, and most groups or brackets in each other: matching takes stack for both. */
+    private static final int LONGEST = 1024;
+    private static final int DEEPEST = 32;
 
     private final String source;
+    private final Pattern.Effort effort;
     private int place;
     private boolean ignoresCase;
+    private int depth;
 
-    PatternParser(String source) {
+    PatternParser(String source, Pattern.Effort effort) {
+        if (source.length() > LONGEST) {
+            throw new EngineException("the tokenizer's pattern has " + source.length() + " characters, this version "
+                + "takes " + LONGEST);
+        }
         this.source = source;
+        this.effort = effort;
     }
 
     Node parse() {
@@ -62,10 +72,11 @@ final class PatternParser {
         CodeSet set = set().ignoreCase(ignoresCase);
         int[] count = count();
         char kind = count[2] == 0 ? ' ' : taken('?') ? '?' : taken('+') ? '+' : ' ';
-        return linked(new Pattern.Repeat(set, count[0], count[1], kind), end);
+        return linked(new Pattern.Repeat(set, count[0], count[1], kind, effort), end);
     }
 
     private Node group(Node end) {
+        deeper();
         boolean before = ignoresCase;
         if (takenAll("?=") || takenAll("?!")) {
             boolean wanted = source.charAt(place - 1) == '=';
@@ -97,6 +108,13 @@ final class PatternParser {
             throw unknown();
         }
         ignoresCase = ignored;
+        depth--;
+    }
+
+    private void deeper() {
+        if (++depth > DEEPEST) {
+            throw unknown();
+        }
     }
 
     /** Least, most, and whether there was a sign of repetition. */
@@ -116,6 +134,9 @@ final class PatternParser {
             place = close + 1;
             try {
                 int least = numbers[0].isEmpty() ? 0 : Integer.parseInt(numbers[0]);
+                if (least < 0 || numbers.length > 2) {
+                    throw unknown();
+                }
                 int most = numbers.length == 1 ? least : numbers[1].isEmpty() ? EVER : Integer.parseInt(numbers[1]);
                 return new int[] {least, most, 1};
             } catch (NumberFormatException error) {
@@ -145,6 +166,7 @@ final class PatternParser {
     }
 
     private CodeSet brackets() {
+        deeper();
         CodeSet set = new CodeSet();
         boolean negated = taken('^');
         boolean first = true;
@@ -161,6 +183,7 @@ final class PatternParser {
             }
             first = false;
         }
+        depth--;
         return negated ? set.negate() : set;
     }
 
@@ -202,7 +225,7 @@ final class PatternParser {
             String name = close > place ? source.substring(place + 1, close) : "";
             boolean negated = kind == 'P' ^ name.startsWith("^");
             int mask = Unicode.mask(name.startsWith("^") ? name.substring(1) : name);
-            if (source.charAt(place) != '{' || mask == 0) {
+            if (close < 0 || source.charAt(place) != '{' || mask == 0) {
                 throw unknown();
             }
             place = close + 1;

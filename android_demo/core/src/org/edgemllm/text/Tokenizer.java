@@ -38,11 +38,6 @@ public final class Tokenizer {
             throw new EngineException("the tokenizer cannot be read (" + error.getMessage() + ")");
         } catch (FieldException error) {
             throw new EngineException("the tokenizer cannot be used here: " + error.getMessage());
-        } catch (RuntimeException error) {
-            if (error instanceof EngineException) {
-                throw error;
-            }
-            throw new EngineException("the tokenizer cannot be read (" + EngineException.line(error) + ")");
         }
         for (Map.Entry<String, Integer> entry : model.vocabulary().entrySet()) {
             texts.put(entry.getValue(), entry.getKey());

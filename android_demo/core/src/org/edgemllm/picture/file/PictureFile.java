@@ -1,5 +1,6 @@
 package org.edgemllm.picture.file;
 
+import org.edgemllm.errors.EdgeMllmException;
 import org.edgemllm.errors.ImageException;
 import org.edgemllm.picture.Rgb;
 
@@ -15,8 +16,8 @@ public final class PictureFile {
 
     /** What decodes the formats that this library does not know. */
     public interface OtherFormats {
-        /** The picture as it lies in the file, not turned; null where the format is not known. */
-        Rgb decode(byte[] file) throws Exception;
+        /** As it lies in the file, not turned; null where the format is not known. See {@link Decoded#halves}. */
+        Decoded decode(byte[] file) throws Exception;
     }
 
     /** {@code others} may be null: then only PNG is read. */
@@ -31,6 +32,11 @@ public final class PictureFile {
      * @param name what messages call it
      */
     public Rgb decode(byte[] file, String name) {
+        return read(file, name).rgb;
+    }
+
+    /** The same, with what there is to say of it. */
+    public Decoded read(byte[] file, String name) {
         if (file.length == 0) {
             throw new ImageException(name, "the file is empty");
         }
@@ -38,15 +44,19 @@ public final class PictureFile {
             if (PngFile.is(file)) {
                 PngFile png = new PngFile(file);
                 checkSize(png.width, png.height, name);
-                return Orientation.upright(png.rgb(), png.orientation());
+                return new Decoded(Orientation.upright(png.rgb(), png.orientation()), png.width, png.height, 1);
             }
-            Rgb picture = others == null ? null : others.decode(file);
-            if (picture == null) {
+            Decoded found = others == null ? null : others.decode(file);
+            if (found == null) {
                 throw new ImageException(name, "it is not a picture in a format that can be read here");
             }
-            return Orientation.upright(picture, Orientation.ofJpeg(file));
-        } catch (ImageException error) {
+            Rgb upright = Orientation.upright(found.rgb, Orientation.ofJpeg(file));
+            return new Decoded(upright, found.fileWidth, found.fileHeight, found.by);
+        } catch (EdgeMllmException error) {
             throw error;
+        } catch (OutOfMemoryError error) {
+            throw new ImageException(name, "there is not enough memory to decode it; use a smaller picture, or a JPEG, "
+                + "which is decoded at a smaller size where it must be");
         } catch (Exception error) {
             throw new ImageException(name,
                 "the picture is damaged or of a kind that cannot be read (" + ImageException.line(error) + ")");

@@ -44,7 +44,7 @@ public final class NativeResolution extends Tiler {
     List<Tiler> coarser() {
         List<Tiler> found = new ArrayList<Tiler>();
         found.add(this);
-        int tokens = maxPixels / (unit * unit);
+        int tokens = (int) (maxPixels / ((long) unit * unit));
         while (tokens > 1) {
             tokens -= Math.max(1, tokens / 64);
             found.add(atMost(tokens));

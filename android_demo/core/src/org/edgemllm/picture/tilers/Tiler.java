@@ -35,7 +35,9 @@ public abstract class Tiler {
         if (Math.max(width, height) > MAX_SIDE) {
             throw ImageException.ofSize(width, height, "no side may be longer than " + MAX_SIDE + " pixels");
         }
-        return cut(width, height);
+        TilePlan plan = cut(width, height);
+        plan.checkSizes();
+        return plan;
     }
 
     /** This tiler made coarser until a picture needs at most so many tokens; the coarsest where none fits. */
