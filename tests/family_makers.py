@@ -17,6 +17,7 @@ MAKERS = {
     "qwen2_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_vl"),
     "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
     "qwen3_vl": ("tiny_qwen3_vl", "make_tiny_qwen3_vl"),
+    "qwen3_5": ("tiny_qwen3_5", "make_tiny_qwen3_5"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""

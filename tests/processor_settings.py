@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Fields = dict[str, Any]
 FAMILIES = (
     *("idefics3", "internvl", "llava", "llava_next", "llava_onevision"),
-    *("bluelm_v", "ferret_ui", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3"),
+    *("bluelm_v", "ferret_ui", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3"),
 )
 PICTURES = ((70, 33), (25, 90), (48, 48))
 """Width and height."""
@@ -150,7 +150,7 @@ def _of_family(family: str, published: Fields) -> dict[str, st.SearchStrategy[An
             "max_image_size": seldom([{"longest_edge": 32}], None, 32),
             "do_image_splitting": st.sampled_from([True, None, False]),
         }
-    if family in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
+    if family in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"):
         bounds, patch = {"shortest_edge": 3136, "longest_edge": 40000}, int(published["patch_size"])
         return kinds | {
             "size": seldom(

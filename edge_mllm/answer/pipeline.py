@@ -9,7 +9,7 @@ from functools import partial
 from edge_mllm.answer.answer import Answer, FinishReason, Piece
 from edge_mllm.answer.answer_plan import AnswerPlan
 from edge_mllm.answer.components import Components
-from edge_mllm.answer.decoding.cells import CellCache, Key, picture_ends, prompt_keys
+from edge_mllm.answer.decoding.cells import CellCache, Key, prompt_keys
 from edge_mllm.answer.decoding.generate import Ending, Step, decode
 from edge_mllm.answer.decoding.logprobs import Logprobs
 from edge_mllm.answer.decoding.options import ScoredOptions, score_options
@@ -138,7 +138,7 @@ class Pipeline:
         self._note_question(conversation)
         prompt = self._settler.expected(self.prompt(conversation), conversation.pictures)
         keys = prompt_keys(prompt, [picture.key for picture in conversation.pictures])
-        kept = self._cells.kept(keys, None if keep_any else picture_ends(prompt))
+        kept = self._cells.kept(keys, None if keep_any else self._cells.borders(prompt, self._reader.stop_token_ids))
         return self._planner.plan(prompt, conversation.pictures, max_new_tokens, kept)
 
     def _pictures(
@@ -348,7 +348,8 @@ class Pipeline:
 
     def _prefill(self, job: _Job) -> tuple[Prefill, FloatArray]:
         """Encode what is needed and fill the cache; the logits are those of the first token."""
-        begun = Prefill(self._cells, job.prompt, [each.key for each in job.pictures], keep_any=job.keep_any)
+        names, stops = [each.key for each in job.pictures], self._reader.stop_token_ids
+        begun = Prefill(self._cells, job.prompt, names, keep_any=job.keep_any, stops=stops)
         return begun, self._filling.fill(begun, job.pictures, job.watch, job.request.max_new_tokens)
 
     def _answer(

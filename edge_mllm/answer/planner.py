@@ -166,7 +166,7 @@ class Planner:
             tower_run_bytes=run,
             picture_bytes=held,
             decoding_bytes=decoding,
-            cache_bytes=cells * self._cell_bytes(),
+            cache_bytes=cells * self._cell_bytes() + (self._shape.decoder.state_bytes if self._shape else 0),
             prefill_bytes=prefill_run(
                 decoder_of(self._shape), decoder.n_embd, min(parts.settings.chunk, count - kept), count
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from edge_mllm.errors import BundleError, ModelNotFoundError
 
 _TOKENS, _TEMPLATE, _CLIP = "tokenizer.ggml.tokens", "tokenizer.chat_template", "clip"
 _LARGEST = 1 << 24
+_STATE = re.compile(r"blk\.(\d+)\.(?:ssm_|shortconv\.|time_mix_)")
+"""Tensors of layers that keep a state and no cells, as llama.cpp names them."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def _decoder(file: Path, header: GGUFHeader, kind: str) -> DecoderSpec:
         positions="mrope" if f"{kind}.rope.dimension_sections" in header.lengths else "sequential",
         head_dim=number("attention.key_length", 0) or None,
         deepstack_layers=number("n_deepstack_layers", 0) or None,
+        state_layers=len({found[1] for tensor in header.tensors if (found := _STATE.match(tensor.name))}) or None,
     )
 
 

@@ -10,6 +10,7 @@ from edge_mllm.bundle.spec import BundleSpec
 from edge_mllm.errors import BundleError
 
 _MAX_DIMENSION = 1 << 24
+"""As many pixels may published processors of native resolution leave to a picture."""
 
 
 def check_numbers(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -> None:
@@ -29,11 +30,13 @@ def check_numbers(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -
     for prefix, part in {**sections, "image.tiler": image.tiler, "image.several": image.several}.items():
         dimensions |= _whole_numbers(prefix, part)
     for name, value in dimensions.items():
-        if not 0 < value < _MAX_DIMENSION:
+        if not 0 < value <= _MAX_DIMENSION:
             raise BundleError(root, f"{where}, {name}: {value} is not a sane size")
     if (decoder.deepstack_layers or 0) >= decoder.n_layer:
         reason = f"{decoder.deepstack_layers} of {decoder.n_layer} layers, the last of which takes none"
         raise BundleError(root, f"{where}, decoder.deepstack_layers: {reason}")
+    if (decoder.state_layers or 0) > decoder.n_layer:
+        raise BundleError(root, f"{where}, decoder.state_layers: {decoder.state_layers} of {decoder.n_layer} layers")
     for name, values in {"image.std": image.std, "image.rescale": (image.rescale,)}.items():
         if min(values) <= 0:
             raise BundleError(root, f"{where}, {name}: {min(values)} is not above zero")

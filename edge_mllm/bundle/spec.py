@@ -104,6 +104,9 @@ class DecoderSpec:
     """So many of the first layers each take a further row of every visual token, which is added to what the layer gives
     (Meng et al., arXiv 2406.04334). They lie behind the token's embedding, in one row with it. None where there are
     none."""
+    state_layers: int | None = None
+    """So many layers keep one state of fixed size instead of keys and values, which cannot be cut back to an earlier
+    token. None where there are none."""
 
     @property
     def row_width(self) -> int:

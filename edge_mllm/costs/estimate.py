@@ -115,7 +115,8 @@ def _cost(
     tower: PartSize,
 ) -> Cost:
     prompt = picture.tokens + ask.text_tokens
-    cache = facts.shape.decoder.kv_bytes(prompt + ask.answer_tokens, _KV_BYTES[engine]) if facts.shape else 0
+    shape = facts.shape.decoder if facts.shape else None
+    cache = shape.kv_bytes(prompt + ask.answer_tokens, _KV_BYTES[engine]) + shape.state_bytes if shape else 0
     pixels = PictureHeader.plain(picture.width, picture.height).decoding_bytes
     memory = decoder.bytes + tower.bytes + int(cache) + pixels + PROGRAM_BYTES
     times: tuple[float | None, ...] = (None, None, None, None)

@@ -11,6 +11,9 @@ from typing import Any
 
 from edge_mllm.errors import SettingError
 
+STATE_COPIES = 6
+"""Most copies of a state at once: what a run reads and what it writes, and four places to go back to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderShape:
@@ -27,12 +30,26 @@ class DecoderShape:
     """The output head is the token embedding."""
     biases: int = 0
     """Bias values of all linear layers of one block."""
+    gated: bool = False
+    """Attention's output is gated by a matrix as large as that of the queries."""
+    state_layers: int = 0
+    """Layers among ``n_layer`` that keep a state in attention's place."""
+    state_weights: int = 0
+    """Weights of the matrices in attention's place of such a layer."""
+    state_values: int = 0
+    """Values of the state of such a layer."""
 
     @property
-    def block_weights(self) -> int:
-        """Weights of the matrices of one block."""
-        attention = self.n_embd * self.head_dim * (2 * self.n_head + 2 * self.n_kv_head)
-        return attention + 3 * self.n_embd * self.n_ff
+    def attention_layers(self) -> int:
+        """Layers that keep keys and values."""
+        return self.n_layer - self.state_layers
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of the matrices of all layers."""
+        attention = self.n_embd * self.head_dim * ((3 if self.gated else 2) * self.n_head + 2 * self.n_kv_head)
+        feed_forward = self.n_layer * 3 * self.n_embd * self.n_ff
+        return feed_forward + self.attention_layers * attention + self.state_layers * self.state_weights
 
     @property
     def head_weights(self) -> int:
@@ -44,16 +61,16 @@ class DecoderShape:
         """All parameters: matrices, biases, norms, embedding, head."""
         norms = self.n_embd * (2 * self.n_layer + 1)
         tables = self.head_weights * (1 if self.tied else 2)
-        return self.n_layer * (self.block_weights + self.biases) + norms + tables
+        return self.layer_weights + self.n_layer * self.biases + norms + tables
 
     def linear_ops(self, tokens: int) -> float:
         """Operations with weights of ``tokens`` prompt tokens; logits of the last one only."""
-        return 2.0 * tokens * self.n_layer * self.block_weights + 2.0 * self.head_weights
+        return 2.0 * tokens * self.layer_weights + 2.0 * self.head_weights
 
     def attention_scores(self, tokens: int, past: float = 0) -> float:
         """Pairs of query and key in all heads and layers; every token sees those before it and itself."""
         seen = tokens * past + tokens * (tokens + 1) / 2
-        return float(self.n_layer * self.n_head) * seen
+        return float(self.attention_layers * self.n_head) * seen
 
     def residual_values(self, tokens: int) -> float:
         """Values of the residual stream that all layers read and write: norms, sums and quantising go over them."""
@@ -61,11 +78,16 @@ class DecoderShape:
 
     def cache_rows(self, tokens: float) -> float:
         """Keys of ``tokens`` tokens, of every head and layer that has its own; there are as many values."""
-        return self.n_layer * self.n_kv_head * tokens
+        return self.attention_layers * self.n_kv_head * tokens
 
     def kv_bytes(self, tokens: int, value_bytes: float = 2.0) -> float:
         """Bytes of keys and values of ``tokens`` tokens."""
         return 2.0 * self.head_dim * self.cache_rows(tokens) * value_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states of all layers, in float32 as both engines keep them, and of their copies."""
+        return 4 * self.state_layers * self.state_values * STATE_COPIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +158,25 @@ def decoder_shape(config: Mapping[str, Any], *, tied: bool | None = None) -> Dec
         n_vocab=_size(config, "vocab_size"),
         tied=bool(config.get("tie_word_embeddings", False)) if tied is None else tied,
         biases=int(head_dim) * (heads + 2 * int(kv_heads)) if config.get("attention_bias") else 0,
+        **_states(config, n_embd),
     )
+
+
+def _states(config: Mapping[str, Any], n_embd: int) -> dict[str, Any]:
+    """What layers of gated delta nets have (Yang et al., arXiv 2412.06464), as transformers names their sizes."""
+    count = list(config.get("layer_types") or ()).count("linear_attention")
+    if not count or "linear_num_value_heads" not in config:
+        return {}
+    heads, keys = _size(config, "linear_num_value_heads"), _size(config, "linear_num_key_heads")
+    key, value = _size(config, "linear_key_head_dim"), _size(config, "linear_value_head_dim")
+    channels = 2 * keys * key + heads * value
+    kernel = _size(config, "linear_conv_kernel_dim")
+    return {
+        "gated": True,
+        "state_layers": count,
+        "state_weights": n_embd * (channels + 2 * heads * value + 2 * heads) + channels * kernel,
+        "state_values": heads * key * value + channels * (kernel - 1),
+    }
 
 
 def _size(config: Mapping[str, Any], name: str) -> int:

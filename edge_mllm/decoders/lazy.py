@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.bundle.spec import DecoderSpec
-from edge_mllm.decoders.protocol import Decoder, DecoderState, Segment
+from edge_mllm.decoders.protocol import Decoder, DecoderState, Mark, Segment
 
 
 class LazyDecoder:
@@ -21,6 +21,7 @@ class LazyDecoder:
     def __init__(self, open_now: Callable[[], Decoder], spec: DecoderSpec, n_ctx: int | None) -> None:
         self._open = open_now
         self._decoder: Decoder | None = None
+        self._keeps_states = bool(spec.state_layers)
         self.n_embd, self.row_width, self.n_vocab = spec.n_embd, spec.row_width, spec.n_vocab
         self.n_ctx = min(n_ctx or spec.context_length, spec.context_length)
 
@@ -41,8 +42,8 @@ class LazyDecoder:
 
     @property
     def can_cut(self) -> bool:
-        """Whether the cache can be cut back to any place; loads the decoder."""
-        return self.open().can_cut
+        """Whether the cache can be cut back to any place; before loading, what bundle.json says."""
+        return not self._keeps_states if self._decoder is None else self._decoder.can_cut
 
     def open(self) -> Decoder:
         """Load it now, or return what was loaded.
@@ -86,6 +87,14 @@ class LazyDecoder:
         """Forget every cell from ``n_past`` on."""
         if self._decoder is not None or n_past:
             self.open().truncate(n_past)
+
+    def mark(self) -> Mark:
+        """Note the present place."""
+        return self.open().mark()
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget every cell behind a mark."""
+        self.open().rewind(mark)
 
     def state(self) -> DecoderState:
         """A copy of the cache."""

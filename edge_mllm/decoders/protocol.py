@@ -44,6 +44,18 @@ class DecoderState:
     """The engine's own; meant for the same engine with the same model and settings."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A place that the cache can go back to: what of it cannot be cut back, as it was there.
+
+    Keys and values of the cells before it stay where they are, so it holds for as long as those do.
+    """
+
+    n_past: int
+    arrays: tuple[npt.NDArray[Any], ...] = ()
+    """The engine's own."""
+
+
 class Decoder(Protocol):
     """A language model with a KV cache. One sequence, batch size 1."""
 
@@ -66,7 +78,10 @@ class Decoder(Protocol):
 
     @property
     def can_cut(self) -> bool:
-        """Whether :meth:`truncate` goes to any place, and not to 0 only as with recurrent state."""
+        """Whether :meth:`truncate` goes to any place, and not to 0 only as with recurrent state.
+
+        Where it does not, :meth:`rewind` goes to places that :meth:`mark` was called at.
+        """
         ...
 
     def reserve(self, n_cells: int) -> None:
@@ -106,6 +121,21 @@ class Decoder(Protocol):
 
     def truncate(self, n_past: int) -> None:
         """Forget every cell from ``n_past`` on."""
+        ...
+
+    def mark(self) -> Mark:
+        """Note the present place, so that :meth:`rewind` can go back to it; copies what cannot be cut back."""
+        ...
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget every cell behind a mark; the next logits are bit for bit those that followed it.
+
+        Args:
+            mark: Of this decoder; the cells before it must be the same ones as then.
+
+        Raises:
+            EngineError: There are fewer cells than the mark has.
+        """
         ...
 
     def state(self) -> DecoderState:

@@ -6,6 +6,7 @@ A prompt may be cut into runs anywhere, but not inside a picture whose tokens se
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,21 @@ def visual_tokens(segments: Sequence[Segment], n_past: int) -> int | None:
 
 
 def split_segments(segments: Sequence[Segment], skip: int, borders: Sequence[int]) -> list[list[Segment]]:
-    """Segments without their first ``skip`` cells, grouped so that a group ends at every border."""
+    """Segments without their first ``skip`` cells, grouped so that a group ends at every border.
+
+    Borders lie between segments or within text.
+    """
     groups: list[list[Segment]] = [[]]
     done = 0
     for segment, length in zip(segments, lengths(segments), strict=True):
-        gone = min(length, max(0, skip - done))
-        done += length
-        if gone < length:
-            groups[-1].append(_without(segment, gone) if gone else segment)
-        if done in borders and groups[-1]:
-            groups.append([])
+        start, end = min(length, max(0, skip - done)), done + length
+        within = [border - done for border in borders if done + start < border < end]
+        for first, last in pairwise([start, *sorted(within), length]):
+            if first < last:
+                groups[-1].append(segment if last - first == length else _part(segment, slice(first, last)))
+            if done + last in borders and groups[-1]:
+                groups.append([])
+        done = end
     return [group for group in groups if group]
 
 
@@ -49,28 +55,23 @@ def cut_segments(segments: Sequence[Segment], ends: Sequence[int]) -> list[list[
     pieces: list[list[Segment]] = []
     start = 0
     for end in ends:
-        piece, done = [], 0
+        piece: list[Segment] = []
+        done = 0
         for segment, length in zip(segments, lengths(segments), strict=True):
             first, last = max(start - done, 0), min(end - done, length)
             if first < last:
-                piece.append(_part(segment, first, last))
+                piece.append(_part(segment, slice(first, last)))
             done += length
         pieces.append(piece)
         start = end
     return pieces
 
 
-def _part(segment: Segment, start: int, end: int) -> Segment:
+def _part(segment: Segment, which: slice) -> Segment:
+    """Some of a segment's cells."""
     if isinstance(segment, Tokens):
-        return Tokens(segment.ids[start:end])
-    return Visual(segment.embeddings[start:end])
-
-
-def _without(segment: Segment, count: int) -> Segment:
-    """A segment without its first ``count`` cells."""
-    if isinstance(segment, Tokens):
-        return Tokens(segment.ids[count:])
-    return Visual(segment.embeddings[count:], segment.grid, None if segment.kept is None else segment.kept[count:])
+        return Tokens(segment.ids[which])
+    return Visual(segment.embeddings[which], segment.grid, None if segment.kept is None else segment.kept[which])
 
 
 def block_numbers(segments: Sequence[Segment]) -> IntArray:

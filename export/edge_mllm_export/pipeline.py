@@ -18,7 +18,8 @@ from edge_mllm_export.shapes import PREFIX
 from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.write.bundle import write_bundle
 from edge_mllm_export.write.calibrated import calibrated
-from edge_mllm_export.write.gguf.backbones import TextConfig, check_backbone
+from edge_mllm_export.write.gguf.backbones import check_backbone
+from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_export.write.npu.tower import check_targets as check_npus
 from edge_mllm_export.write.place import check_target, staged, write_manifest
 from edge_mllm_export.write.resources import require_disk, require_memory

@@ -28,7 +28,8 @@ from edge_mllm_export.families.inventory import check_tensors
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source
-from edge_mllm_export.write.gguf.backbones import TextConfig, check_backbone
+from edge_mllm_export.write.gguf.backbones import check_backbone
+from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_export.write.sections import check_sections
 
 Files = dict[str, dict[str, Any]]

@@ -35,6 +35,7 @@ PUBLISHED = {
     "qwen2-vl-2b": 2_208_985_600,
     "qwen2.5-vl-3b": 3_754_622_976,
     "qwen3-vl-2b": 2_127_532_032,
+    "qwen3.5-0.8b": 852_985_920,
     "gemma3-4b": 4_300_079_472,
 }
 """Parameter counts that the hub states."""
@@ -191,8 +192,11 @@ def test_a_family_reads_the_plan(name: str, tmp_path: Path) -> None:
         "vision_config": plan.config["vision_config"] | tiny | {"num_attention_heads": 1},
     }
     if "deepstack_visual_indexes" in sections["vision_config"]:
-        sections["vision_config"] |= {"deepstack_visual_indexes": [0], "out_hidden_size": 64}
+        given = sections["vision_config"]["deepstack_visual_indexes"]
+        sections["vision_config"] |= {"deepstack_visual_indexes": [0][: len(given)], "out_hidden_size": 64}
         sections["text_config"]["num_hidden_layers"] = 2
+    if "layer_types" in sections["text_config"]:
+        sections["text_config"]["layer_types"] = sections["text_config"]["layer_types"][-2:]
     write_shape(replace(plan, config=plan.config | sections), tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     family = find_family(checkpoint)

@@ -104,6 +104,15 @@ def _qwen3_vl(directory: Path) -> Path:
 FAMILIES["qwen3_vl"] = _qwen3_vl
 
 
+def _qwen3_5(directory: Path) -> Path:
+    from tiny_qwen3_5 import make_tiny_qwen3_5
+
+    return make_tiny_qwen3_5(directory, size=None)
+
+
+FAMILIES["qwen3_5"] = _qwen3_5
+
+
 def _gemma3(directory: Path) -> Path:
     from tiny_gemma3 import make_tiny_gemma3
 

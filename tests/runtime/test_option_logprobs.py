@@ -7,6 +7,7 @@ import pytest
 
 from edge_mllm.answer.decoding.cells import CellCache
 from edge_mllm.answer.decoding.options import option_ids, score_options, token_logprobs
+from edge_mllm.decoders.protocol import Mark
 from edge_mllm.errors import PromptError
 
 STOP = (9,)
@@ -51,11 +52,11 @@ class Toy:
         assert self.can_cut or n_past in (0, len(self.cells))
         del self.cells[n_past:]
 
-    def state(self):
-        return list(self.cells)
+    def mark(self):
+        return Mark(len(self.cells), (np.array(self.cells),))
 
-    def restore(self, state):
-        self.cells = list(state)
+    def rewind(self, mark):
+        self.cells = mark.arrays[0].tolist()
 
 
 def prompted(decoder: Toy) -> tuple[CellCache, object, np.ndarray]:
@@ -80,6 +81,13 @@ def by_hand(option: np.ndarray) -> np.ndarray:
 def test_an_option_ends_with_its_first_stop_token() -> None:
     # prompt, " a", " cat", stop, newline, next turn
     assert option_ids(ids(1, 2, 3), ids(1, 2, 3, 5, 6, 9, 4, 9), STOP, "a cat").tolist() == [5, 6, 9]
+
+
+def test_what_a_template_writes_only_before_an_answer_is_passed_over() -> None:
+    # question, stop, "assistant", an empty thought; the same with " cat", stop in the thought's place
+    assert option_ids(ids(1, 9, 2, 7, 7), ids(1, 9, 2, 5, 9, 4), STOP, "cat").tolist() == [5, 9]
+    with pytest.raises(PromptError, match="does not continue"):  # apart where the answer is announced
+        option_ids(ids(1, 9, 2, 7), ids(1, 9, 3, 5, 9), STOP, "cat")
 
 
 def test_a_template_that_does_not_continue_the_prompt_is_refused() -> None:

@@ -42,14 +42,26 @@ def option_ids(prompt: IntArray, answered: IntArray, stop_ids: Collection[int], 
 
     Raises:
         PromptError: The answered conversation does not continue the prompt, or does not end the turn.
+
+    What a template writes only where an answer is still to come (an empty thought) is passed over: behind the last
+    message's end the two may part, and the option is what the answered conversation has from there.
     """
-    if len(answered) <= len(prompt) or not np.array_equal(answered[: len(prompt)], prompt):
+    start = _common(prompt, answered)
+    said = np.flatnonzero(np.isin(prompt, list(stop_ids)))
+    if len(answered) <= start or (start < len(prompt) and (not len(said) or start <= said[-1] + 1)):
         raise PromptError(f"the chat template does not continue the prompt with the option {option!r}; use letters")
-    rest = answered[len(prompt) :]
+    rest = answered[start:]
     ends = np.flatnonzero(np.isin(rest, list(stop_ids)))
     if not len(ends):
         raise PromptError(f"the chat template writes no stop token after the option {option!r}; use letters")
     return rest[: ends[0] + 1]
+
+
+def _common(prompt: IntArray, answered: IntArray) -> int:
+    """How many tokens both begin with."""
+    length = min(len(prompt), len(answered))
+    differs = np.flatnonzero(prompt[:length] != answered[:length])
+    return int(differs[0]) if len(differs) else length
 
 
 def token_logprobs(logits: FloatArray, ids: IntArray) -> OptionLogprobs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_mllm.answer.decoding.cells import CellCache, Wait, picture_ends, prompt_keys
 from edge_mllm.answer.decoding.splice import splice
@@ -18,11 +18,21 @@ class Prefill:
         prompt: Token ids with places for pictures.
         names: One for each picture, equal exactly when the decoder gets the same of both.
         keep_any: Keep the longest common beginning wherever it ends, instead of up to a picture's end only.
+        stops: Token ids that end a message.
     """
 
-    def __init__(self, cells: CellCache, prompt: PromptIds, names: Sequence[bytes], *, keep_any: bool = False) -> None:
+    def __init__(
+        self,
+        cells: CellCache,
+        prompt: PromptIds,
+        names: Sequence[bytes],
+        *,
+        keep_any: bool = False,
+        stops: Collection[int] = (),
+    ) -> None:
         self._cells, self._prompt = cells, prompt
-        self._keys, self._borders = prompt_keys(prompt, names), picture_ends(prompt)
+        self._keys, self._pictures = prompt_keys(prompt, names), picture_ends(prompt)
+        self._borders = cells.borders(prompt, stops)
         self.ticket, self.kept = cells.begin(self._keys, None if keep_any else self._borders)
         """What :meth:`CellCache.step` asks for, and the cells that were kept."""
 
@@ -34,7 +44,7 @@ class Prefill:
     @property
     def missing(self) -> list[bool]:
         """For each picture whether its embeddings are needed."""
-        return [end > self.kept for end in self._borders]
+        return [end > self.kept for end in self._pictures]
 
     def fill(
         self,

@@ -19,6 +19,9 @@ from edge_mllm.machine.native import NativeHandle
 _FLASH = {None: -1, False: 0, True: 1}
 """llama.cpp's enum llama_flash_attn_type: auto, disabled, enabled."""
 
+_PARTIAL = 1
+"""llama.cpp's LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: recurrent states without the cells of attention."""
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -111,6 +114,28 @@ class LlamaContext:
             self._api.llama_memory_clear(memory, False)
         elif not self._api.llama_memory_seq_rm(memory, 0, position, -1):
             raise EngineError("this model's state cannot be cut back to an earlier position; start again from 0")
+
+    def partial(self) -> npt.NDArray[np.uint8]:
+        """A copy of what cannot be cut back (recurrent states), as bytes [n].
+
+        Raises:
+            EngineError: llama.cpp cannot copy it.
+        """
+        size = self._api.llama_state_seq_get_size_ext(self._handle, 0, _PARTIAL)
+        copy = np.empty(size, np.uint8)
+        if self._api.llama_state_seq_get_data_ext(self._handle, _bytes(copy), size, 0, _PARTIAL) != size:
+            raise library().failure("llama.cpp cannot copy this model's state")
+        return copy
+
+    def put_back(self, partial: npt.NDArray[np.uint8], position: int) -> None:
+        """Put a copy of :meth:`partial` back, and remove every other cell at ``position`` or later.
+
+        Raises:
+            EngineError: llama.cpp refuses it.
+        """
+        if self._api.llama_state_seq_set_data_ext(self._handle, _bytes(partial), len(partial), 0, _PARTIAL) == 0:
+            raise library().failure("llama.cpp cannot restore this model's state")
+        self.remove_from(position)
 
     def close(self) -> None:
         """Free the context."""

@@ -23,7 +23,7 @@ from edge_mllm.decoders.llama.context import Capacity, LlamaContext
 from edge_mllm.decoders.llama.mapping import worth_mapping
 from edge_mllm.decoders.llama.token_rows import TokenRows, find_token_rows
 from edge_mllm.decoders.positions import Placed, PositionTrack, joined
-from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens, Visual
+from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens, Visual
 from edge_mllm.decoders.segments import check_segments, cut_segments, lengths, visual_tokens, widened
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
@@ -71,15 +71,16 @@ class LlamaDecoder:
 
     @property
     def n_past(self) -> int:
-        """Cells in the KV cache."""
-        return len(self._track)
+        """Cells in the KV cache; none where an interruption left a state that cannot be cut back to them."""
+        return 0 if self._stale and not self.can_cut else len(self._track)
 
     @property
     def cell_bytes(self) -> int:
-        """Bytes of the keys and values of one cell, all layers counted as attention."""
+        """Bytes of the keys and values of one cell."""
         api, model = self._api, self._model.address
+        layers = api.llama_model_n_layer(model) - (self._spec.state_layers or 0)
         head = self._spec.head_dim or self.n_embd // api.llama_model_n_head(model)
-        values = 2 * api.llama_model_n_layer(model) * api.llama_model_n_head_kv(model) * head
+        values = 2 * layers * api.llama_model_n_head_kv(model) * head
         return int(values * bytes_per_value(self._settings.kv_type or "f16"))
 
     @property
@@ -188,12 +189,32 @@ class LlamaDecoder:
             raise EngineError(f"cannot cut the cache to {n_past} cells, it has {self.n_past}")
         if n_past == self.n_past and not self._stale:
             return
+        if 0 < n_past < self.n_past and not self.can_cut:
+            raise EngineError(f"this model's state cannot be cut back to {n_past} cells of {self.n_past}")
         position = self._track.position_after(n_past)
         if n_past and n_past < self.n_past and self._track.position_after(n_past + 1) == position:
             raise EngineError("with this model's positions the cache cannot be cut inside a picture")
         self._track.truncate(n_past)
         self._stale = True
         self._clean()
+
+    def mark(self) -> Mark:
+        """Note the present place, with a copy of recurrent states."""
+        self._clean()
+        copied = self.n_past and not self.can_cut
+        return Mark(self.n_past, (self._context.partial(),) if copied else ())
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget every cell behind a mark."""
+        if mark.n_past > self.n_past:
+            raise EngineError(f"cannot go back to {mark.n_past} cells, the cache has {self.n_past}")
+        if not mark.arrays:
+            self.truncate(mark.n_past)
+            return
+        self._track.truncate(mark.n_past)
+        self._stale = True
+        self._context.put_back(mark.arrays[0], self._track.next)
+        self._stale = False
 
     def state(self) -> DecoderState:
         """A copy of the cache, in llama.cpp's own form."""
@@ -259,8 +280,10 @@ class LlamaDecoder:
         return self._rows is not None
 
     def _clean(self) -> None:
-        """Remove cells that an interrupted call left behind."""
+        """Remove cells that an interrupted call left behind; all where their state cannot be cut back."""
         if self._stale:
+            if not self.can_cut:
+                self._track.truncate(0)
             self._context.remove_from(self._track.next)
             self._stale = False
 

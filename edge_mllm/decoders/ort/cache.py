@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_mllm.decoders.ort.states import OrtStates
 from edge_mllm.errors import EngineError
 from edge_mllm.machine.ort import element_type
 
@@ -32,15 +33,18 @@ class OrtCache:
         """
         self._names, self._shapes, self._types = _read_ports(session, graph, head_dim)
         self._buffers: list[npt.NDArray[Any]] = []
+        self.states = OrtStates(session, graph)
+        """Of layers that keep no keys and values."""
         self.capacity = 0
 
     def suits(self, session: Any, graph: Path, head_dim: int | None) -> bool:
         """Whether another session, given as to a new cache, keeps the same: then the buffers can be bound there too."""
-        return (self._names, self._shapes, self._types) == _read_ports(session, graph, head_dim)
+        same = (self._names, self._shapes, self._types) == _read_ports(session, graph, head_dim)
+        return same and self.states.suits(session, graph)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers."""
+        """Bytes of all buffers of keys and values."""
         return sum(buffer.nbytes for buffer in self._buffers)
 
     @property
@@ -62,8 +66,8 @@ class OrtCache:
         self.capacity = capacity
 
     def copy(self, count: int) -> tuple[npt.NDArray[Any], ...]:
-        """The first ``count`` cells of every buffer."""
-        return tuple(buffer[:, :, :count].copy() for buffer in self._buffers)
+        """The first ``count`` cells of every buffer, then the states, which must have seen as many tokens."""
+        return tuple(buffer[:, :, :count].copy() for buffer in self._buffers) + (self.states.copy() if count else ())
 
     def fill(self, arrays: Sequence[npt.NDArray[Any]], count: int) -> None:
         """Write what :meth:`copy` gave back to the first ``count`` cells.
@@ -73,14 +77,18 @@ class OrtCache:
         """
         places = [buffer[:, :, :count] for buffer in self._buffers]
         if count == 0:
+            self.states.clear()
             return
+        arrays, states = arrays[: len(places)], arrays[len(places) :]
         if [(each.shape, each.dtype) for each in arrays] != [(each.shape, each.dtype) for each in places]:
             raise EngineError("the saved cache is not of this decoder")
+        self.states.fill(states, count)
         for place, array in zip(places, arrays, strict=True):
             place[...] = array
 
     def bind(self, binding: Any) -> None:
-        """Bind every buffer as past and as present."""
+        """Bind every buffer as past and as present, and the states for one run."""
+        self.states.bind(binding)
         for (past, present), buffer in zip(self._names, self._buffers, strict=True):
             place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
             binding.bind_input(past, *place)

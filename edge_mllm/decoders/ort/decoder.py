@@ -1,8 +1,9 @@
 """The language model on ONNX Runtime.
 
 Runs graphs as onnxruntime-genai's model builder writes them with ``exclude_embeds=true``: embeddings in, logits out,
-one key and one value buffer for each layer. The token embedding table lies beside the graph and is memory-mapped. Where
-layers take further rows of visual tokens, ``inputs_embeds`` holds them behind the embeddings; for text they are zero.
+one key and one value buffer for each layer of attention, and states of the others. The token embedding table lies
+beside the graph and is memory-mapped. Where layers take further rows of visual tokens, ``inputs_embeds`` holds them
+behind the embeddings; for text they are zero.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edge_mllm.decoders.ort.cache import OrtCache
 from edge_mllm.decoders.ort.graph import BLOCKS, KEEP, Batch, OrtGraph, bind_in, bind_out
 from edge_mllm.decoders.ort.prompt import PromptGraph
 from edge_mllm.decoders.positions import PositionTrack, joined
-from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens
+from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens
 from edge_mllm.decoders.segments import (
     TEXT,
     block_numbers,
@@ -72,6 +73,9 @@ class OrtDecoder:
         self._graph = OrtGraph(graph, spec, settings.threads)
         self._table = _open_table(embeddings, spec)
         self._cache = OrtCache(self._graph.session, graph, spec.head_dim)
+        if bool(self._cache.states) != bool(spec.state_layers):
+            reason = f"{graph.name} keeps {'states' if self._cache.states else 'keys and values only'}"
+            raise PartMismatchError(graph.parent, f"{reason}, bundle.json says otherwise (decoder.state_layers)")
         self._prompt = None if prompt is None else PromptGraph(prompt, spec, settings, self._cache)
         self._track = PositionTrack(spec)
         self._read_logits()
@@ -80,8 +84,9 @@ class OrtDecoder:
 
     @property
     def n_past(self) -> int:
-        """Cells in the KV cache."""
-        return len(self._track)
+        """Cells in the KV cache; none where an interruption left states that do not belong to them."""
+        states = self._cache.states
+        return len(self._track) if not states or states.seen == len(self._track) else 0
 
     @property
     def cell_bytes(self) -> int:
@@ -90,8 +95,8 @@ class OrtDecoder:
 
     @property
     def can_cut(self) -> bool:
-        """Every graph that is run here keeps keys and values only."""
-        return True
+        """Not where layers keep states beside keys and values."""
+        return not self._cache.states
 
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""
@@ -159,7 +164,9 @@ class OrtDecoder:
             self._one *= self._spec.embedding_scale
         self._step_position.fill(self._track.next)
         self._step.bind_input("attention_mask", "cpu", 0, np.int64, (1, past + 1), self._mask_address)
+        self._cache.states.bind(self._step)
         self._graph.session.run_with_iobinding(self._step)
+        self._cache.states.take(1)
         self._track.extend(self._step_position.reshape(-1)[:1] + 1)
         logits: FloatArray = self._step_logits[0, -1].astype(np.float32)
         return logits
@@ -168,10 +175,25 @@ class OrtDecoder:
         """Forget every cell from ``n_past`` on."""
         if not 0 <= n_past <= self.n_past:
             raise EngineError(f"cannot cut the cache to {n_past} cells, it has {self.n_past}")
+        if n_past == 0:
+            self._cache.states.clear()
+        elif n_past < self.n_past and not self.can_cut:
+            raise EngineError(f"this model's state cannot be cut back to {n_past} cells of {self.n_past}")
         self._track.truncate(n_past)
 
+    def mark(self) -> Mark:
+        """Note the present place, with a copy of the states."""
+        return Mark(self.n_past, self._cache.states.copy())
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget every cell behind a mark."""
+        if mark.n_past > self.n_past:
+            raise EngineError(f"cannot go back to {mark.n_past} cells, the cache has {self.n_past}")
+        self._cache.states.fill(mark.arrays, mark.n_past)
+        self._track.truncate(mark.n_past)
+
     def state(self) -> DecoderState:
-        """A copy of the cache: keys and values [1, kv_heads, n, head_dim] in the order of the graph's inputs."""
+        """A copy of the cache: keys and values [1, kv_heads, n, head_dim] by the graph's inputs, then states."""
         return DecoderState(self._track.after, self._cache.copy(self.n_past))
 
     def restore(self, state: DecoderState) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_mllm.arrays import IntArray
 from edge_mllm.bundle.spec import DecoderSpec
 from edge_mllm.decoders.ort.cache import OrtCache
+from edge_mllm.decoders.ort.states import PREFIX
 from edge_mllm.errors import EngineError, PartMismatchError
 from edge_mllm.machine.ort import element_type, open_session
 
@@ -51,7 +52,7 @@ class OrtGraph:
         self.file, self.session = file, open_session(file, threads)
         inputs = {node.name: node for node in self.session.get_inputs()}
         known = {"inputs_embeds", "attention_mask", "position_ids", KEEP, BLOCKS}
-        other = sorted(name for name in inputs.keys() - known if not name.startswith("past_key_values."))
+        other = sorted(name for name in inputs.keys() - known if not name.startswith(("past_key_values.", PREFIX)))
         if other or "inputs_embeds" not in inputs or "attention_mask" not in inputs:
             raise EngineError(f"{file.name}: not a decoder that takes embeddings (inputs: {', '.join(inputs)})")
         self.has_blocks, self.has_keep = BLOCKS in inputs, KEEP in inputs
@@ -84,6 +85,7 @@ class OrtGraph:
         for name, array in arrays.items():
             bind_in(binding, name, array)
         self.session.run_with_iobinding(binding)
+        cache.states.take(count)
 
 
 def bind_in(binding: Any, name: str, array: npt.NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.bundle.spec import DecoderSpec
 from edge_mllm.decoders.positions import PositionTrack, joined
-from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens
+from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens
 from edge_mllm.decoders.segments import check_segments, visual_tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
@@ -120,6 +120,14 @@ class MergedDecoder:
         if n_past < self._past[0].shape()[2]:  # an interrupted run may have left more cells than the track knows of
             self._put(self._copy(n_past))
         self._track.truncate(n_past)
+
+    def mark(self) -> Mark:
+        """Note the present place; nothing is copied."""
+        return Mark(self.n_past)
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget every cell behind a mark."""
+        self.truncate(mark.n_past)
 
     def state(self) -> DecoderState:
         """A copy of the cache: keys and values [1, kv_heads, n, head_dim] in the order of the graph's inputs."""

@@ -97,6 +97,8 @@ class Family:
     text_tensors: dict[str, str]
     """Prefixes of the checkpoint's text tensors -> prefixes in the plain causal LM, longest first, for example
     ``{"model.text_model.": "model.", "lm_head.": "lm_head."}``."""
+    left_out: tuple[str, ...] = ()
+    """Prefixes of tensors in the checkpoint that no answer needs."""
     tower_shapes: Callable[[Checkpoint], Shapes]
     """Checkpoint names -> shapes of every tensor of tower and projector."""
     stored_tower: Callable[[Checkpoint, Shapes], Shapes] | None = None

@@ -28,7 +28,11 @@ def check_tensors(checkpoint: Checkpoint, family: Family) -> None:
         needed = text_shapes(checkpoint, family)
     with makes_a_model(checkpoint, "vision_config"):
         needed |= family.tower_shapes(checkpoint)
-    present = {name: tuple(info.shape) for name, info in checkpoint.tensors.items() if not name.endswith(_IGNORED)}
+    present = {
+        name: tuple(info.shape)
+        for name, info in checkpoint.tensors.items()
+        if not name.endswith(_IGNORED) and not name.startswith(family.left_out)
+    }
     optional = set() if not is_tied(checkpoint, family) else {_head_name(family)}
     missing = sorted(set(needed) - set(present) - optional)
     left_over = sorted(set(present) - set(needed))

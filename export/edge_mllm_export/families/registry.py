@@ -11,7 +11,7 @@ from edge_mllm_export.families.gemma3 import family as gemma3
 from edge_mllm_export.families.idefics3 import family as idefics3
 from edge_mllm_export.families.internvl import family as internvl
 from edge_mllm_export.families.llava import llava, llava_next, llava_onevision, llava_phi
-from edge_mllm_export.families.qwen_vl import qwen2_5_vl, qwen2_vl, qwen3_vl
+from edge_mllm_export.families.qwen_vl import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen2_vl.FAMILY,
     qwen2_5_vl.FAMILY,
     qwen3_vl.FAMILY,
+    qwen3_5.FAMILY,
     gemma3.FAMILY,
 )
 

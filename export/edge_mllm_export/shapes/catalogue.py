@@ -49,6 +49,7 @@ KNOWN: dict[str, tuple[str, str | None, str | None]] = {
     ),
     "qwen2.5-vl-3b": ("Qwen/Qwen2.5-VL-3B-Instruct", f"{_GG}/Qwen2.5-VL-3B-Instruct-GGUF", None),
     "qwen3-vl-2b": ("Qwen/Qwen3-VL-2B-Instruct", f"{_GG}/Qwen3-VL-2B-Instruct-GGUF", None),
+    "qwen3.5-0.8b": ("Qwen/Qwen3.5-0.8B", None, None),
     "gemma3-4b": ("google/gemma-3-4b-it", f"{_GG}/gemma-3-4b-it-GGUF", None),
     "ferret-ui-gemma2b": ("jadechoghari/Ferret-UI-Gemma2b", None, None),
 }

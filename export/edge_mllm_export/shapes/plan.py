@@ -25,6 +25,7 @@ SHAPES = (
     "qwen2-vl-2b",
     "qwen2.5-vl-3b",
     "qwen3-vl-2b",
+    "qwen3.5-0.8b",
     "gemma3-4b",
 )
 """Names that may follow ``shape:``; each has a data file."""

@@ -1,4 +1,4 @@
-"""The native-resolution tower of Qwen3-VL: learned positions of any grid, and features of layers on the way."""
+"""The native-resolution tower of Qwen3-VL and Qwen3.5: learned positions of any grid, features of layers on the way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5VisionModel, Qwen3_5VisionRotaryEmbedding
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel, Qwen3VLVisionRotaryEmbedding
 
 from edge_mllm_export.families.qwen_vl.tower import PREFIXES, as_linear, attend
@@ -13,6 +14,12 @@ from edge_mllm_export.families.tower_weights import fill_from_checkpoint, source
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
+
+_CLASSES = {
+    "qwen3_vl": (Qwen3VLVisionModel, Qwen3VLVisionRotaryEmbedding),
+    "qwen3_5": (Qwen3_5VisionModel, Qwen3_5VisionRotaryEmbedding),
+}
+"""``model_type`` -> tower and rotary positions; a Qwen3.5's has no layers on the way."""
 
 
 class Tower(nn.Module):  # type: ignore[misc]  # torch is not typed here
@@ -25,7 +32,7 @@ class Tower(nn.Module):  # type: ignore[misc]  # torch is not typed here
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()
         self.visual = visual
-        indexes = list(visual.deepstack_visual_indexes)
+        indexes = list(getattr(visual, "deepstack_visual_indexes", ()))
         self.mergers = {layer: indexes.index(layer) for layer in indexes}
 
     def forward(self, pixels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -80,7 +87,7 @@ def merged(merger: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 def empty_tower(config: Any) -> Tower:
     """The tower on the meta device: structure without memory."""
     with torch.device("meta"):
-        return Tower(Qwen3VLVisionModel._from_config(config.vision_config))
+        return Tower(_CLASSES[config.model_type][0]._from_config(config.vision_config))
 
 
 def tower_shapes(config: Any) -> dict[str, tuple[int, ...]]:
@@ -92,7 +99,7 @@ def load_tower(checkpoint: Checkpoint, config: Any) -> Tower:
     """Build the modules without memory, then fill them tensor by tensor."""
     tower = empty_tower(config)
     fill_from_checkpoint(tower, checkpoint, PREFIXES)
-    tower.visual.rotary_pos_emb = Qwen3VLVisionRotaryEmbedding(config.vision_config)
+    tower.visual.rotary_pos_emb = _CLASSES[config.model_type][1](config.vision_config)
     tower.visual.patch_embed = as_linear(tower.visual.patch_embed.proj)
     tower.eval()
     return tower

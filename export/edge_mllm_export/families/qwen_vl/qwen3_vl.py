@@ -18,6 +18,8 @@ from edge_mllm_export.families.qwen_vl import qwen2_vl
 from edge_mllm_export.families.text_config import DEEPSTACK, resolved_config, text_config
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from edge_mllm.bundle.spec import DecoderSpec, VisionSpec
@@ -102,8 +104,13 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
     llama.cpp's converter takes the language model's epsilon for the tower's norms. The picture's size is that of the
     table of positions.
     """
+    return merger_keys(checkpoint, deepstack_indexes(checkpoint))
+
+
+def merger_keys(checkpoint: Checkpoint, indexes: Sequence[int]) -> dict[str, Any]:
+    """:func:`mmproj_keys` of a tower of which the layers ``indexes`` feed the language model."""
     config = resolved_config(checkpoint)
-    vision, indexes = config.vision_config, deepstack_indexes(checkpoint)
+    vision = config.vision_config
     if vision.spatial_merge_size != _LIBMTMD_MERGE:
         reason = f"is {vision.spatial_merge_size}, but `mmproj` can only write {_LIBMTMD_MERGE}"
         raise CheckpointError("config.json", "vision_config.spatial_merge_size", reason)
@@ -121,12 +128,17 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def mmproj_tensors(checkpoint: Checkpoint) -> dict[str, str | tuple[str, ...]]:
     """Names in the checkpoint -> names in the file; a merger goes by the number of the layer that it follows."""
+    return merger_tensors(deepstack_indexes(checkpoint))
+
+
+def merger_tensors(indexes: Sequence[int]) -> dict[str, str | tuple[str, ...]]:
+    """:func:`mmproj_tensors` of a tower of which the layers ``indexes`` feed the language model."""
     block, parts = "model.visual.blocks.{i}.", {"mlp.linear_fc1": "ffn_up", "mlp.linear_fc2": "ffn_down"}
     parts |= {"attn.qkv": "attn_qkv", "attn.proj": "attn_out", "norm1": "ln1", "norm2": "ln2"}
     pairs = {f"{block}{source}": f"v.blk.{{i}}.{target}" for source, target in parts.items()}
     merger = {"norm": "v.post_ln", "linear_fc1": "mm.0", "linear_fc2": "mm.2"}
     pairs |= {f"model.visual.merger.{source}": target for source, target in merger.items()}
-    for number, layer in enumerate(deepstack_indexes(checkpoint)):
+    for number, layer in enumerate(indexes):
         source, target = f"model.visual.deepstack_merger_list.{number}.", f"v.deepstack.{layer}."
         pairs |= {f"{source}{name}": f"{target}{name.removeprefix('linear_')}" for name in merger}
     return {

@@ -7,9 +7,9 @@ names come from gguf-py's own tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from edge_mllm.arrays import FloatArray
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
 from edge_mllm_export.families.rotary import (
     FIELD,
-    OLDER_NAMES,
     attention_factor,
     by_layer,
     original_length,
@@ -25,52 +24,11 @@ from edge_mllm_export.families.rotary import (
 )
 from edge_mllm_export.families.text_config import DEEPSTACK
 from edge_mllm_export.gguf.file import gguf_library
+from edge_mllm_export.write.gguf import hybrid
+from edge_mllm_export.write.gguf.text_config import TextConfig
 
 if TYPE_CHECKING:
     import gguf
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """config.json of a plain causal language model; asking for an absent field is a clear error."""
-
-    values: Mapping[str, Any]
-
-    def need(self, name: str) -> Any:
-        """The value of a field that must be there."""
-        value = self.values.get(name)
-        if value is None:
-            raise CheckpointError("config.json", name, "is missing")
-        return value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a field, ``default`` where it is absent or null."""
-        value = self.values.get(name)
-        return default if value is None else value
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return int(self.get("head_dim") or self.need("hidden_size") // self.need("num_attention_heads"))
-
-    @property
-    def kv_heads(self) -> int:
-        """Number of key-value heads."""
-        return int(self.get("num_key_value_heads", self.need("num_attention_heads")))
-
-    def rope(self, layers: str = "full_attention") -> dict[str, Any]:
-        """Rotary parameters of one kind of layer, from transformers' present and older spellings."""
-        given = self.get("rope_parameters") or self.get("rope_scaling") or {}
-        nested = layers in given or "full_attention" in given
-        flat: dict[str, Any] = dict(given.get(layers, {}) if nested else given)
-        older = "rope_local_base_freq" if layers == "sliding_attention" else "rope_theta"
-        if layers == "sliding_attention" and not nested:
-            flat = {}
-        if self.get(older) is not None:
-            flat.setdefault("rope_theta", self.get(older))
-        flat.setdefault("rope_type", flat.get("type", "default"))
-        flat["rope_type"] = OLDER_NAMES.get(flat["rope_type"], flat["rope_type"])
-        return flat
 
 
 _EVERYWHERE = ("default", "linear", "yarn")
@@ -94,6 +52,12 @@ class Backbone:
     """Kinds of rotary positions that llama.cpp computes as transformers does, see :mod:`..families.rotary`."""
     computed: Callable[[TextConfig], dict[str, FloatArray]] = field(default=lambda _: {})
     """Tensors that are computed from the configuration."""
+    stored_name: Callable[[str], str] = field(default=lambda name: name)
+    """Name of a tensor of the plain causal LM -> the one that gguf-py's table knows."""
+    stored_shape: Callable[[str, tuple[int, ...]], tuple[int, ...]] = field(default=lambda _, shape: shape)
+    """Name and shape of a tensor -> its shape in the file."""
+    stored_values: Callable[[TextConfig, str, FloatArray], FloatArray] = field(default=lambda _, __, values: values)
+    """Name and values float32 of a tensor -> its values in the file."""
     check: Callable[[TextConfig], None] = field(default=lambda _: None)
     """Refuses, before anything is read, what llama.cpp computes otherwise."""
 
@@ -286,6 +250,16 @@ BACKBONES = (
         arch="qwen3vl",
         model_types=("qwen3_vl_text",),
         keys=(_shape, _head_width, _rotary, _rotary_sections, _deepstack),
+    ),
+    Backbone(
+        arch="qwen35",
+        model_types=("qwen3_5_text",),
+        keys=(_shape, _head_width, _rotary, _rotary_sections, _rotary_width, hybrid.write_states),
+        rotary=("default",),
+        stored_name=hybrid.stored_name,
+        stored_shape=hybrid.stored_shape,
+        stored_values=hybrid.stored_values,
+        check=hybrid.check_states,
     ),
     Backbone(arch="phi2", model_types=("phi",), keys=(_phi2, _rotary, _rotary_width)),
     Backbone(

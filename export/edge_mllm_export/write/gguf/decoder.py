@@ -22,7 +22,6 @@ from edge_mllm_export.gguf.header import read_entries
 from edge_mllm_export.tokenizer.gguf_vocabulary import Vocabulary, read_vocabulary
 from edge_mllm_export.write.gguf.backbones import (
     Backbone,
-    TextConfig,
     check_backbone,
     find_backbone,
     interleave_rotary,
@@ -30,6 +29,7 @@ from edge_mllm_export.write.gguf.backbones import (
 from edge_mllm_export.write.gguf.quantise import RECIPE_TYPES, QuantiseOptions, quantise_gguf
 from edge_mllm_export.write.gguf.refine import gguf_names, refine_gguf
 from edge_mllm_export.write.gguf.report import GgufReport, read_report
+from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_quant.recipes.override import OverrideError, pattern_of
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ def _tensors(
     for source in sorted(weights, key=_layer_order):
         if source.endswith(_UNUSED_SUFFIXES) or (config.get("tie_word_embeddings") and source == "lm_head.weight"):
             continue
-        target = names.get_name(source, try_suffixes=(".weight", ".bias"))
+        target = names.get_name(backbone.stored_name(source), try_suffixes=(".weight", ".bias"))
         if target is None:
             unknown.append(source)
             continue
         info = weights[source]
-        kind = "F32" if _stays_float(target, info.shape) else dtype or _STORED.get(info.dtype, "F32")
-        yield GgufTensor(target, info.shape, kind, partial(_load, backbone, config, source, info))
+        shape = backbone.stored_shape(source, info.shape)
+        kind = "F32" if _stays_float(target, shape) else dtype or _STORED.get(info.dtype, "F32")
+        yield GgufTensor(target, shape, kind, partial(_load, backbone, config, source, info))
     if unknown:
         raise TensorsError(SINGLE, left_over=unknown)
     for target, values in backbone.computed(config).items():
@@ -161,8 +162,8 @@ def _tensors(
 
 
 def _stays_float(target: str, shape: tuple[int, ...]) -> bool:
-    """llama.cpp computes with norms and vectors in float32 only."""
-    return len(shape) < 2 or target.endswith("_norm.weight")
+    """llama.cpp computes with norms, vectors and convolutions over time in float32 only."""
+    return len(shape) < 2 or target.endswith(("_norm.weight", "ssm_conv1d.weight"))
 
 
 def _layer_order(name: str) -> tuple[int, str]:
@@ -180,17 +181,22 @@ def _load(backbone: Backbone, config: TextConfig, name: str, info: TensorInfo) -
         return interleave_rotary(values, config.need("num_attention_heads"))
     if backbone.interleaved_rotary and ".k_proj." in name:
         return interleave_rotary(values, config.kv_heads)
-    return values
+    return backbone.stored_values(config, name, values)
 
 
 def _check_complete(config: TextConfig, tensors: list[GgufTensor]) -> None:
-    """Every layer has what any layer has, the table and the head are there, and the table has the configured shape."""
+    """Every layer has what any of its kind has; table and head are there, the table in the configured shape."""
     found = {tensor.name: tensor.shape for tensor in tensors}
     needed = ["token_embd.weight", "output_norm.weight"]
     needed += [] if config.get("tie_word_embeddings") else ["output.weight"]
-    parts = {name.split(".", 2)[2] for name in found if name.startswith("blk.")} or {"attn_norm.weight"}
     layers = range(int(config.need("num_hidden_layers")))
-    needed += [f"blk.{layer}.{part}" for layer in layers for part in sorted(parts)]
+    kinds = dict(enumerate(config.get("layer_types", ())))
+    parts: dict[str | None, set[str]] = {}
+    for name in (name for name in found if name.startswith("blk.")):
+        _, layer, part = name.split(".", 2)
+        parts.setdefault(kinds.get(int(layer)), set()).add(part)
+    anything = {"attn_norm.weight"}
+    needed += [f"blk.{layer}.{part}" for layer in layers for part in sorted(parts.get(kinds.get(layer), anything))]
     missing = [name for name in needed if name not in found]
     expected = (config.need("vocab_size"), config.need("hidden_size"))
     tables = [name for name in ("token_embd.weight", "output.weight") if found.get(name, expected) != expected]

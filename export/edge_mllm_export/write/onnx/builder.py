@@ -66,6 +66,17 @@ def _interleaved_wrapper(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _hybrid_wrapper(config: dict[str, Any]) -> dict[str, Any]:
+    """Qwen3.5's class; the builder would take a plain one for a model that it does not know."""
+    return {
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
+        "model_type": "qwen3_5",
+        "text_config": config,
+        "vision_config": _NO_TOWER | {"num_position_embeddings": 1},
+        "tie_word_embeddings": config["tie_word_embeddings"],
+    }
+
+
 def _two_bases(config: dict[str, Any]) -> dict[str, Any]:
     """Rotary parameters by kind of layer, and the full layers' once more where the builder looks for them.
 
@@ -81,6 +92,7 @@ _WRAPPERS = {
     "qwen2_vl_text": _mrope_wrapper,
     "qwen2_5_vl_text": _mrope_wrapper,
     "qwen3_vl_text": _interleaved_wrapper,
+    "qwen3_5_text": _hybrid_wrapper,
     "gemma3_text": _two_bases,
 }
 """``model_type`` of a plain language model -> the configuration around it."""

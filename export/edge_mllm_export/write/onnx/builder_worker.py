@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import runpy
 
-_WRAPPERS = ("Qwen3VLForConditionalGeneration",)
+_WRAPPERS = ("Qwen3VLForConditionalGeneration", "Qwen3_5ForConditionalGeneration")
 
 
 def main() -> None:

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from edge_mllm_quant.weights.activations import Moments
     from edge_mllm_quant.weights.nbits import NBitsNode
 
-_LAYER = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+)_proj/MatMul")
+_LAYER = re.compile(r"/model/layers\.(\d+)/(attn|linear_attn|mlp)/(\w+)_proj/MatMul")
 _HEAD = "/lm_head/MatMul"
-_BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
-_PARTS = {"qkv": ("q", "k", "v")}
-"""The builder joins projections of one input into one matrix."""
+_BLOCKS = {"attn": "self_attn", "linear_attn": "linear_attn", "mlp": "mlp"}
+_PARTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("attn", "qkv"): ("q_proj", "k_proj", "v_proj"),
+    **{("linear_attn", name): (f"in_proj_{name}",) for name in ("qkv", "z", "a", "b")},
+}
+"""The builder joins projections of one input into one matrix, and calls those of gated delta nets otherwise."""
 _WAY_OUT = "use `format='gguf'`"
 _LARGEST_ERROR = 0.5
 """Relative error of a node's old values against the weights; 4-bit rounding makes about 0.1, other weights above 1."""
@@ -93,7 +96,8 @@ def layers_behind(node: str) -> tuple[str, ...]:
     if match is None:
         return ()
     number, block, name = match.groups()
-    return tuple(f"model.layers.{number}.{_BLOCKS[block]}.{part}_proj" for part in _PARTS.get(name, (name,)))
+    parts = _PARTS.get((block, name), (f"{name}_proj",))
+    return tuple(f"model.layers.{number}.{_BLOCKS[block]}.{part}" for part in parts)
 
 
 def float_weights(node: NBitsNode, text_dir: Path, layers: tuple[str, ...], way_out: str) -> FloatArray:

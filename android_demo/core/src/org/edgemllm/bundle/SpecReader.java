@@ -149,7 +149,7 @@ public final class SpecReader {
     /** A whole number that does not lead to huge allocations. */
     static int size(Fields fields, String name) throws FieldException {
         int value = fields.whole(name);
-        if (value <= 0 || value >= 1 << 24) {
+        if (value <= 0 || value > 1 << 24) {
             throw new FieldException(fields.path(name), value + " is not a sane size");
         }
         return value;
