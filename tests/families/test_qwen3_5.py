@@ -15,12 +15,12 @@ from image_settings import picture
 from tiny_qwen3_5 import LAYERS, make_tiny_qwen3_5
 
 import edge_mllm
-from edge_mllm.bundle.files import open_bundle
 from edge_mllm.bundle.numbers import check_numbers
 from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.errors import BundleError, EdgeMLLMError, EngineError, PartMismatchError, SettingError
 from edge_mllm.prompt.build import build_prompt
+from edge_mllm.session.files import open_bundle
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.checkpoint.shard_writer import save_tensors
 from edge_mllm_export.families.inventory import check_tensors
