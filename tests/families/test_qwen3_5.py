@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_a_second_question_costs_its_own_tokens_and_is_bit_equal_to_a_cold_one(e
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_second_question_is_one_twentieth_of_a_photo(engines: Engines, engine: str, tmp_path: Path) -> None:
+    """Of the decoder's tokens; the tower is not asked again."""
+    out = shutil.copytree(engines.out, tmp_path / "photo.edge")
+    document = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
+    document["image"]["tiler"]["max_pixels"] = 1 << 20
+    (out / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    rgb, kind = draw_picture(900, 700, seed=1), "f32" if engine == "gguf" else None
+    with edge_mllm.load(out, engine=engine, threads=1, kv_type=kind, n_ctx=1024) as model:
+        first = model.generate("What is it?", images=[rgb], max_new_tokens=1)
+        second = model.generate("Which?", images=[rgb], max_new_tokens=1)
+    computed = second.usage.prompt_tokens - second.usage.reused_tokens
+    assert first.usage.reused_tokens == 0 and second.images[0].source == "kv"
+    assert computed <= 0.05 * first.usage.prompt_tokens, (computed, first.usage.prompt_tokens)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_chats_go_back_to_noted_places(engines: Engines, engine: str, tmp_path: Path) -> None:
     """The template writes a turn otherwise once it is answered, so that no turn goes on where the cache ends."""
     rgb, settings = draw_picture(150, 90, seed=3), {"max_new_tokens": 8}
@@ -188,6 +205,7 @@ def test_options_and_guesses(engines: Engines, engine: str) -> None:
             model.generate("What is it?", images=[rgb], max_new_tokens=2, prompt_lookup=4)
 
 
+@pytest.mark.slow
 def test_four_bit_bundle_runs_and_is_verified(tmp_path: Path) -> None:
     sizes = {"hidden_size": 128, "intermediate_size": 256}
     source = make_tiny_qwen3_5(tmp_path / "source", tied=False, layers=LAYERS[1:3], **sizes)
@@ -195,10 +213,14 @@ def test_four_bit_bundle_runs_and_is_verified(tmp_path: Path) -> None:
     spec, answers = four_bits(source, out)
     assert spec.decoder.state_layers == 1
     assert [answer.images[0].tokens for answer in answers] == [6, 6]
+
+
+def test_hostile_bundles_name_the_field(engines: Engines, tmp_path: Path) -> None:
+    out = shutil.copytree(engines.out, tmp_path / "changed.edge")
     document = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
     for value, error, says in (
         (0, BundleError, r"decoder\.state_layers: 0 is not a sane size"),
-        (3, BundleError, r"decoder\.state_layers: 3 of 2 layers"),
+        (6, BundleError, r"decoder\.state_layers: 6 of 5 layers"),
         (None, PartMismatchError, r"decoder\.onnx keeps states, bundle\.json says otherwise"),
     ):
         changed = document | {"decoder": document["decoder"] | {"state_layers": value}}
