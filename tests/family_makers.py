@@ -18,6 +18,7 @@ MAKERS = {
     "qwen2_5_vl": ("tiny_qwen2_vl", "make_tiny_qwen2_5_vl"),
     "qwen3_vl": ("tiny_qwen3_vl", "make_tiny_qwen3_vl"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
+    "minicpm_v": ("tiny_minicpm_v", "make_tiny_minicpm_v"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""
 

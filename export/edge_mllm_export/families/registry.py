@@ -11,6 +11,7 @@ from edge_mllm_export.families.gemma3 import family as gemma3
 from edge_mllm_export.families.idefics3 import family as idefics3
 from edge_mllm_export.families.internvl import family as internvl
 from edge_mllm_export.families.llava import llava, llava_next, llava_onevision, llava_phi
+from edge_mllm_export.families.minicpm_v import family as minicpm_v
 from edge_mllm_export.families.qwen_vl import qwen2_5_vl, qwen2_vl, qwen3_vl
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen2_5_vl.FAMILY,
     qwen3_vl.FAMILY,
     gemma3.FAMILY,
+    minicpm_v.FAMILY,
 )
 
 

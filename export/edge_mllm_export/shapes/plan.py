@@ -26,6 +26,7 @@ SHAPES = (
     "qwen2.5-vl-3b",
     "qwen3-vl-2b",
     "gemma3-4b",
+    "minicpm-v-4",
 )
 """Names that may follow ``shape:``; each has a data file."""
 
