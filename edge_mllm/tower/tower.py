@@ -16,9 +16,9 @@ from edge_mllm.bundle.spec import PatchInput, VisionSpec
 from edge_mllm.errors import EngineError, PartMismatchError, SettingError
 from edge_mllm.machine.memory import trim_heap
 from edge_mllm.machine.npu import NpuError
-from edge_mllm.picture.patches import patch_positions, patch_windows
 from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.tower.engines import TowerSession, line, open_tower
+from edge_mllm.tower.feeds import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, tile_feeds
 from edge_mllm.tower.npu.process import NpuSession
 from edge_mllm.tower.placement import Placement
 from edge_mllm.tower.protocol import Encoded, Progress
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from edge_mllm.bundle.files import OpenBundle
 
 
-INPUT, POSITIONS, OUTPUT = "pixels", "positions", "embeddings"
-WINDOWS, PLACES = "windows", "places"
 _FLOAT, _INT = "tensor(float)", "tensor(int64)"
 
 
@@ -250,59 +248,6 @@ def _ports(spec: VisionSpec, row_width: int) -> tuple[_Ports, _Ports]:
         inputs |= {WINDOWS: (_INT, ("windows", spec.patches.window**2)), PLACES: (_INT, ("patches",))}
     rows = spec.tokens_per_tile if spec.patches.pooled else "tokens"
     return inputs, {OUTPUT: (_FLOAT, (rows, row_width))}
-
-
-def tile_feeds(
-    pixels: FloatArray, grids: Sequence[Grid] | None, spec: PatchInput
-) -> list[dict[str, npt.NDArray[Any]]]:
-    """Inputs of every run of a tower that takes any size, see :func:`patch_feeds`.
-
-    Args:
-        pixels: Packed patches of all tiles, float32 [patches, values of a patch].
-        grids: Rows and columns of units of every tile.
-        spec: How patches are made.
-
-    Raises:
-        EngineError: The pixels have another shape, or there are several tiles for a tower that takes a picture whole.
-    """
-    if not grids or (len(grids) > 1 and not spec.pooled):
-        raise EngineError(f"the tower takes a picture whole, got {len(grids or ())} tiles of it")
-    feeds, start = [], 0
-    for number, (rows, cols) in enumerate(grids, 1):
-        end = start + rows * cols * spec.merge**2 if number < len(grids) else len(pixels)
-        feeds.append(patch_feeds(pixels[start:end], (rows, cols), spec))
-        start = end
-    return feeds
-
-
-def patch_feeds(
-    pixels: FloatArray, token_grid: tuple[int, int] | None, spec: PatchInput
-) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of a tower for a picture, or one tile, of any size.
-
-    Args:
-        pixels: Packed patches float32 [patches, values of a patch].
-        token_grid: Rows and columns of units.
-        spec: How patches are made.
-
-    Raises:
-        EngineError: The pixels have another shape.
-    """
-    rows, cols = token_grid or (0, 0)
-    patches = rows * cols * spec.merge**2
-    if pixels.dtype != np.float32 or pixels.shape != (patches, spec.values) or not patches:
-        raise EngineError(
-            f"the tower takes float32 [{patches}, {spec.values}] for {rows}x{cols} "
-            f"{'patches' if spec.pooled else 'visual tokens'}, "
-            f"got {pixels.dtype} {list(pixels.shape)}"
-        )
-    feeds: dict[str, npt.NDArray[Any]] = {
-        INPUT: np.ascontiguousarray(pixels),
-        POSITIONS: patch_positions((rows, cols), spec),
-    }
-    if spec.window is not None:
-        feeds[WINDOWS], feeds[PLACES] = patch_windows((rows, cols), spec)
-    return feeds
 
 
 def _check_ports(path: Path, ports: Sequence[Any], expected: _Ports) -> None:

@@ -33,9 +33,7 @@ def plan(width: int, height: int, tiler: AdaptiveSlices) -> TilePlan:
         return TilePlan(width=width, height=height, steps=(whole,), crops=(box,), rows=1, cols=1, unit=tiler.patch)
     cols, rows = grid
     check_count(width, height, rows * cols)
-    slice_width, slice_height = _fitted(
-        _whole(width, cols) / cols, _whole(height, rows) / rows, tiler, enlarge=True
-    )
+    slice_width, slice_height = _fitted(_whole(width, cols) / cols, _whole(height, rows) / rows, tiler, enlarge=True)
     return TilePlan(
         width=width,
         height=height,

@@ -3,7 +3,7 @@
 The published directories need code of their own (``auto_map``); none of it is run. Their configuration and tensors are
 read as they are: ``vpm`` is the tower, ``resampler`` lets 64 learned queries look at each slice's patches, ``llm`` is
 the language model, whose kind the field ``version`` says. Slices, marks and ids are those of the publisher's
-``MiniCPMVImageProcessor`` and ``MiniCPMVProcessor``, which :mod:`.processor` writes down a second time as the reference.
+``MiniCPMVImageProcessor`` and ``MiniCPMVProcessor``; :mod:`.processor` writes them down a second time as the reference.
 
 4.0's language model was trained as a MiniCPM4, with factors on embeddings, residuals and logits; the release has them
 in its weights, and is a plain Llama. Directories that still name such factors are refused. Of 4.5, pictures are read;

@@ -136,7 +136,9 @@ class MiniCPMVProcessor:
             raise ValueError(f"{len(chunks) - 1} places for {len(pictures)} pictures")
         cutter = self.image_processor
         marks = [cutter.text(picture.size, number) for number, picture in enumerate(pictures)]
-        ids = self.tokenizer.encode(chunks[0] + "".join(mark + rest for mark, rest in zip(marks, chunks[1:], strict=True)))
+        ids = self.tokenizer.encode(
+            chunks[0] + "".join(mark + rest for mark, rest in zip(marks, chunks[1:], strict=True))
+        )
         data: dict[str, Any] = {"input_ids": [ids], "attention_mask": [[1] * len(ids)]}
         if pictures:
             packed = [cutter.packed(slice_) for picture in pictures for slice_ in cutter.slices(picture)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.picture.patches import patch_positions, patch_windows
-from edge_mllm.tower.tower import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, tile_feeds
+from edge_mllm.tower.feeds import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, tile_feeds
 from edge_mllm_export.write.vision.attention import use_attention
 from edge_mllm_quant.graph.files import save_graph
 from edge_mllm_quant.tower.tower import quantise_tower
