@@ -226,12 +226,13 @@ def test_reductions_know_that_rows_have_no_place(engines: Engines) -> None:
 
 
 def test_a_phone_is_told_not_to_run_it(engines: Engines) -> None:
-    from edge_mllm.bundle.files import open_bundle
     from edge_mllm.cli.inspect import phone
+    from edge_mllm.session.files import open_bundle
 
     assert phone(open_bundle(engines.out).spec).startswith("no, slices")
 
 
+@pytest.mark.slow
 def test_four_bit_bundle_runs_and_is_verified(checkpoint: Path, tmp_path: Path) -> None:
     spec, answers = four_bits(checkpoint, tmp_path / "four.edge")
     assert all(answer.usage.image_tokens == 9 * answer.images[0].tiles for answer in answers)
