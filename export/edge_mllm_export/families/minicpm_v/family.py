@@ -158,13 +158,13 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
         if number >= size:
             reason = f"is {size}, but the tokenizer's {given[name]} has the id {number}"
             raise CheckpointError(checkpoint.path / "config.json", "vocab_size", reason)
-    number = given["im_id_start"] + "{picture}" + given["im_id_end"] if given["use_image_id"] else ""
+    before = given["im_id_start"] + "{picture}" + given["im_id_end"] if given["use_image_id"] else ""
     return PromptSpec(
         image_token=given["unk"],
         image_token_id=ids["unk"],
         placeholder=PICTURE,
         layout=TileLayout(
-            before_image=number,
+            before_image=before,
             before_tile=given["slice_start"],
             after_tile=given["slice_end"],
             between_rows="\n",

@@ -82,7 +82,8 @@ class SliceImageProcessor:
         channels = ((values - mean) / std).transpose(2, 0, 1)
         rows, cols, side = slice_.height // self.patch, slice_.width // self.patch, self.patch
         blocks = channels.reshape(3, rows, side, cols, side).transpose(1, 3, 0, 2, 4)
-        return blocks.reshape(rows * cols, -1), (rows, cols)
+        packed: FloatArray = np.ascontiguousarray(blocks.reshape(rows * cols, -1), np.float32)
+        return packed, (rows, cols)
 
     def text(self, size: Size, number: int) -> str:
         """What stands for a picture in the prompt (``get_slice_image_placeholder``)."""

@@ -151,4 +151,6 @@ def load_tower(checkpoint: Checkpoint, config: MiniCPMVConfig) -> Tower:
     """Build the modules without memory, then fill them tensor by tensor."""
     parts = empty_parts(config)
     fill_from_checkpoint(parts, checkpoint, PREFIXES)
-    return Tower(parts).eval()
+    tower = Tower(parts)
+    tower.eval()
+    return tower
