@@ -19,6 +19,7 @@ MAKERS = {
     "qwen3_vl": ("tiny_qwen3_vl", "make_tiny_qwen3_vl"),
     "qwen3_5": ("tiny_qwen3_5", "make_tiny_qwen3_5"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
+    "minicpm_v": ("tiny_minicpm_v", "make_tiny_minicpm_v"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""
 

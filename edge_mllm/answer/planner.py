@@ -108,7 +108,7 @@ class Planner:
                 cut = cut_tiles(blank, spec.image, spec.vision, plan_tiles(*_PROBE_SIZE, tiler))
                 work = self.rates.work(cut.plan.count, cut.tokens)
                 cut_s = (time.perf_counter() - start) / work
-                tile_s = parts.encoder.probe(cut.pixels, cut.plan.token_grid, watch) / work
+                tile_s = parts.encoder.probe(cut.pixels, cut.plan.grids, watch) / work
             token_s = rates.token_s or self._prefill_probe()
         self.rates.probed(tile_s=tile_s, token_s=token_s, cut_s=cut_s)
 

@@ -46,17 +46,19 @@ class ImageSpec:
 class TileLayout:
     """The text around one picture's visual tokens, as plain strings.
 
-    ``{row}``, ``{col}`` (1-based) and ``{index}`` (1-based, in tile order) are filled in ``before_tile``. A picture of
-    several tiles reads: before_image, then per row its tiles (before_tile, visual tokens, after_tile) and after_row,
-    with the global tile (before_global, visual tokens, after_global) first or last, then after_image. A picture of a
-    single tile, or whose tiles are stitched, reads: before_image, before_single, visual tokens, after_single,
-    after_image.
+    ``{row}``, ``{col}`` (1-based) and ``{index}`` (1-based, in tile order) are filled in ``before_tile``, ``{picture}``
+    (its number in the conversation, from 0) in ``before_image``. A picture of several tiles reads: before_image, then
+    per row its tiles (before_tile, visual tokens, after_tile) and after_row, with between_rows before all rows but the
+    first and with the global tile (before_global, visual tokens, after_global) first or last, then after_image. A
+    picture of a single tile, or whose tiles are stitched, reads: before_image, before_single, visual tokens,
+    after_single, after_image.
     """
 
     before_image: str = ""
     before_tile: str = ""
     after_tile: str = ""
     after_row: str = ""
+    between_rows: str = ""
     before_global: str = ""
     after_global: str = ""
     before_single: str = ""
@@ -127,6 +129,8 @@ class PatchInput:
     window: int | None = None
     """Side, in patches, of the squares within which some layers attend; the last ones of a row or column are cut off
     at the picture's edge. None where every layer sees the whole picture."""
+    pooled: bool = False
+    """The tower gives every tile, whatever its size, the same number of rows: answers to learned queries, say."""
 
     @property
     def values(self) -> int:
@@ -141,6 +145,8 @@ class VisionSpec:
     With ``patches``: pixels [patches, values of a patch] float32 and positions [patches, 2] int64 in, rows
     [tokens, row_width] out; the "tile" is then what one visual token stands for. With ``patches.window`` also, as
     :func:`edge_mllm.picture.patches.patch_windows` gives them: windows [windows, window**2], places [patches], int64.
+    With ``patches.pooled`` the same inputs hold one tile, of which about as many pixels as these sides have are seen,
+    and out come rows [tokens_per_tile, row_width].
     """
 
     tokens_per_tile: int

@@ -36,9 +36,13 @@ def read_spec(data: Any, path: str | Path = "bundle.json") -> BundleSpec:
 def spec_to_dict(spec: BundleSpec) -> dict[str, Any]:
     """The JSON object of a spec; ``read_spec(spec_to_dict(spec)) == spec``.
 
-    Without towers for NPUs it does not speak of them, so that older releases read it.
+    What newer mechanisms added is left out where it is not used, so that older releases and phones read it.
     """
     data: dict[str, Any] = plain(dataclasses.asdict(spec))
     if not spec.npu:
         del data["npu"]
+    if not spec.prompt.layout.between_rows:
+        del data["prompt"]["layout"]["between_rows"]
+    if spec.vision.patches is not None and not spec.vision.patches.pooled:
+        del data["vision"]["patches"]["pooled"]
     return data

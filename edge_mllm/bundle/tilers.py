@@ -103,5 +103,20 @@ class PanAndScan:
     min_ratio: float
 
 
-Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile | PanAndScan
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveSlices:
+    """The whole picture first; of a large one, a grid of equal slices after it, row by row.
+
+    Each has about as many pixels as a square of ``tile`` pixels a side, and keeps the picture's ratio of sides: both
+    are whole patches, and sizes differ from picture to picture.
+    """
+
+    kind: Literal["adaptive_slices"] = "adaptive_slices"
+    tile: int
+    patch: int
+    """Side of a patch in pixels."""
+    max_slices: int
+
+
+Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile | PanAndScan | AdaptiveSlices
 """Union of all tilers; a new mechanism is one more dataclass here and one module in tile_plans/."""

@@ -152,6 +152,8 @@ def _show_pair(files: PairFiles, output: options.JsonOptions) -> None:
 def phone(spec: BundleSpec) -> str:
     """Whether the code of android_demo runs it, and what is missing if not."""
     missing = [] if "decoder_onnx" in spec.parts else ["an ONNX decoder"]
+    if spec.image.tiler.kind == "adaptive_slices":
+        return "no, slices whose sizes are the picture's own are not cut there"
     missing += [] if spec.prompt.turns is not None else ["the chat template as pieces"]
     gaps = spec.recipe.get("decoder_onnx", {}).get("phone_gaps", ())
     if gaps:

@@ -68,10 +68,10 @@ def prompt_tokens(facts: ModelFacts, ask: Ask) -> int:
 def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> Work:
     """Operations and attention scores of the tower over one picture, counted in its runs.
 
-    A tower that takes any size runs once, over all patches of the picture.
+    A tower that takes any size runs once, over all patches of the picture, or once a tile where it pools them.
     """
     patches = facts.vision.patches
-    if patches is None:
+    if patches is None or patches.pooled:
         return tower_work(tower, runs=picture.tiles)
     whole = dataclasses.replace(tower, patches=picture.tokens * patches.merge**2, tokens=picture.tokens)
     return tower_work(whole)

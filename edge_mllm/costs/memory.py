@@ -112,7 +112,7 @@ def tower_run(vision: VisionSpec, shape: TowerShape | None, tiles: int, tokens: 
 
     Counted are the widest layers of a transformer block and the scores of its attention in single precision.
     """
-    if vision.patches is None:
+    if vision.patches is None or vision.patches.pooled:
         values = tiles * 3 * vision.tile_width * vision.tile_height
         patches = shape.patches if shape else (vision.tile_width // _PATCH) * (vision.tile_height // _PATCH)
     else:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from edge_mllm.bundle.spec import BundleSpec
-from edge_mllm.bundle.tilers import Tiler
+from edge_mllm.bundle.tilers import AdaptiveSlices, Tiler
 from edge_mllm.errors import BundleError, EdgeMLLMError
 from edge_mllm.picture.tile_plan import MAX_TILES, TilePlan, plan_tiles
 
@@ -40,10 +40,15 @@ def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None
         raise BundleError(root, f"{where}, image.tiler: {error}") from error
     _check_stitching(root, spec, plan, where)
     patches = spec.vision.patches
-    if (plan.token_grid is None) != (patches is None):
+    if (plan.grids is None) != (patches is None) or (plan.unit is not None) != bool(patches and patches.pooled):
         raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{tiler.kind}'")
     width, height = plan.tile_size
-    if plan.token_grid is not None and patches is not None:
+    if isinstance(tiler, AdaptiveSlices) and patches is not None:
+        width, height = tiler.tile, tiler.tile
+        if (patches.patch, patches.merge, patches.window) != (tiler.patch, 1, None) or tiler.tile < tiler.patch:
+            reason = f"image.tiler has units of {tiler.patch} pixels, one patch each, and no windows"
+            raise BundleError(root, f"{where}, vision.patches: {reason}")
+    elif plan.token_grid is not None and patches is not None:
         width, height = width // plan.token_grid[1], height // plan.token_grid[0]
         if patches.patch * patches.merge != width:
             reason = f"{patches.merge} patches of {patches.patch} pixels, image.tiler has units of {width}"

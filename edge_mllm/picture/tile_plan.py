@@ -13,6 +13,7 @@ from typing import Any
 from edge_mllm.bundle.tilers import NativeResolution, Tiler
 from edge_mllm.errors import ImageError, SettingError
 from edge_mllm.picture.tile_plans import (
+    adaptive_slices,
     aspect_grid,
     best_fit,
     longest_edge,
@@ -21,13 +22,14 @@ from edge_mllm.picture.tile_plans import (
     single_tile,
 )
 from edge_mllm.picture.tile_plans.longest_edge import MAX_LONGEST_EDGE
-from edge_mllm.picture.tile_plans.steps import MAX_TILES, Box, Pad, Resize, Step, TilePlan
+from edge_mllm.picture.tile_plans.steps import MAX_TILES, Box, Grid, Pad, Resize, Step, TilePlan
 
 __all__ = [
     "MAX_LONGEST_EDGE",
     "MAX_SIDE",
     "MAX_TILES",
     "Box",
+    "Grid",
     "Pad",
     "Resize",
     "Step",
@@ -52,6 +54,7 @@ _MECHANISMS: dict[str, _Mechanism] = {
     "best_fit_grid": (best_fit.plan, best_fit.coarser),
     "single_tile": (single_tile.plan, single_tile.coarser),
     "pan_and_scan": (pan_and_scan.plan, pan_and_scan.coarser),
+    "adaptive_slices": (adaptive_slices.plan, adaptive_slices.coarser),
 }
 """A tiler's ``kind`` -> how it plans a picture, and its coarser settings, ending with the coarsest."""
 

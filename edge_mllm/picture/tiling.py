@@ -45,7 +45,7 @@ class Preprocessed:
 
     pixels: npt.NDArray[np.float32]
     """float32 [tiles, 3, tile height, tile width], normalised, in the order the prompt names the tiles; for a tower
-    that takes any size [patches, values of a patch], see :mod:`edge_mllm.picture.patches`."""
+    that takes any size [patches of all tiles, values of a patch], see :mod:`edge_mllm.picture.patches`."""
     plan: TilePlan
     tokens: int
     """Visual tokens of all tiles together."""
@@ -99,11 +99,12 @@ def cut_tiles(
     plan = plan_tiles(width, height, image.tiler) if plan is None else plan
     if (plan.width, plan.height) != (width, height):
         raise ImageError("array", f"it is {width}x{height}, and its tiles are planned for {plan.width}x{plan.height}")
-    pixels = tile_pixels(rgb, plan, image)
-    if plan.skipped:
-        pixels = pixels[plan.places]
-    if vision.patches is not None:
-        pixels = pack_patches(pixels[0], vision.patches)
+    if vision.patches is None:
+        pixels = tile_pixels(rgb, plan, image)
+        pixels = pixels[plan.places] if plan.skipped else pixels
+    else:
+        tiles = each_tile(rgb, plan, image)
+        pixels = np.concatenate([pack_patches(tiles[place], vision.patches) for place in plan.places])
     return Preprocessed(pixels=pixels, plan=plan, tokens=plan.tokens(vision.tokens_per_tile))
 
 
@@ -130,13 +131,32 @@ def cutting_bytes(plan: TilePlan) -> int:
     canvas = _PIXEL * width * height if plan.steps else 0
     source = (plan.width, plan.height) if plan.global_from_picture else (width, height)
     whole, _, _ = most(plan.global_steps or (), *source)
-    tile = plan.tile_size[0] * plan.tile_size[1]
+    sizes = [plan.tile_size, *((step.width, step.height) for step in (plan.global_steps or ())[-1:])]
+    tile = max(wide * high for wide, high in sizes)
     tiles = len(plan.crops) + int(plan.has_global)
     return max(peak, canvas + tiles * _PIXEL * tile + max(whole, tiles * 3 * 4 * tile))
 
 
 def tile_pixels(rgb: Pixels, plan: TilePlan, image: ImageSpec) -> npt.NDArray[np.float32]:
     """Carry out a plan: float32 [tiles, 3, tile height, tile width] from uint8 [height, width, 3] or an RGB image."""
+    tiles = _tile_images(rgb, plan, image)
+    table = normalisation_table(image)
+    pixels = np.empty((len(tiles), 3, tiles[0].height, tiles[0].width), np.float32)
+    for out, tile in zip(pixels, tiles, strict=True):
+        _normalise(tile, table, out)
+    return pixels
+
+
+def each_tile(rgb: Pixels, plan: TilePlan, image: ImageSpec) -> list[npt.NDArray[np.float32]]:
+    """As :func:`tile_pixels`, for tiles of several sizes: float32 [3, height, width] each."""
+    table, found = normalisation_table(image), []
+    for tile in _tile_images(rgb, plan, image):
+        found.append(np.empty((3, tile.height, tile.width), np.float32))
+        _normalise(tile, table, found[-1])
+    return found
+
+
+def _tile_images(rgb: Pixels, plan: TilePlan, image: ImageSpec) -> list[Image.Image]:
     resample = _FILTERS[image.resample]
     picture = rgb if isinstance(rgb, Image.Image) else Image.fromarray(np.ascontiguousarray(rgb))
     canvas = _apply(picture, plan.steps, resample)
@@ -144,13 +164,13 @@ def tile_pixels(rgb: Pixels, plan: TilePlan, image: ImageSpec) -> npt.NDArray[np
     if plan.global_steps is not None:
         whole = _apply(picture if plan.global_from_picture else canvas, plan.global_steps, resample)
         tiles.insert(0 if plan.global_first else len(tiles), whole)
-    table = normalisation_table(image)
-    pixels = np.empty((len(tiles), 3, tiles[0].height, tiles[0].width), np.float32)
-    for out, tile in zip(pixels, tiles, strict=True):
-        values = np.asarray(tile)
-        for channel in range(3):
-            np.take(table[channel], values[:, :, channel], out=out[channel], mode="clip")  # faster; all are in range
-    return pixels
+    return tiles
+
+
+def _normalise(tile: Image.Image, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    values = np.asarray(tile)
+    for channel in range(3):
+        np.take(table[channel], values[:, :, channel], out=out[channel], mode="clip")  # faster; all are in range
 
 
 def normalisation_table(image: ImageSpec) -> npt.NDArray[np.float32]:

@@ -101,17 +101,19 @@ def build_prompt(
 def _written(pieces: Sequence[str], pictures: Sequence[TilePlan], spec: PromptSpec, tokens_per_tile: int) -> str:
     """What the template wrote, with every picture's tokens and markers between its pieces."""
     written = [
-        picture_text(plan, spec, tokens_per_tile) + piece for plan, piece in zip(pictures, pieces[1:], strict=True)
+        picture_text(plan, spec, tokens_per_tile, number) + piece
+        for number, (plan, piece) in enumerate(zip(pictures, pieces[1:], strict=True))
     ]
     return pieces[0] + "".join(written)
 
 
-def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:
-    """One picture as text: its tiles' visual tokens between the layout's markers."""
+def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int, number: int = 0) -> str:
+    """One picture as text, the ``number``-th of its conversation: visual tokens between the layout's markers."""
     layout, visual = spec.layout, spec.image_token * tokens_per_tile
     single = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
     in_one = plan.stitch is not None or (plan.count == 1 and (plan.has_global or not plan.skipped))
-    return layout.before_image + (single if in_one else _grid_text(plan, layout, visual)) + layout.after_image
+    before = layout.before_image.replace("{picture}", str(number))
+    return before + (single if in_one else _grid_text(plan, layout, visual)) + layout.after_image
 
 
 def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
@@ -127,8 +129,8 @@ def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
                 before = before.replace(name, str(number))
             tiles.append(before + visual + layout.after_tile)
         if tiles:
-            rows += [*tiles, layout.after_row]
-    grid = "".join(rows)
+            rows.append("".join(tiles) + layout.after_row)
+    grid = layout.between_rows.join(rows)
     if not plan.has_global:
         return grid
     whole = layout.before_global + visual + layout.after_global

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from edge_mllm.arrays import FloatArray, IntArray, RgbArray
 from edge_mllm.errors import EngineError, PartMismatchError, PromptError
 from edge_mllm.machine.llama import library
 from edge_mllm.machine.native import NativeHandle
+from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.tower.protocol import Encoded, Progress
 
 MARKER = "<__media__>"
@@ -119,9 +120,9 @@ class MtmdTower:
         pixels: npt.NDArray[Any],
         progress: Progress | None = None,
         *,
-        token_grid: tuple[int, int] | None = None,  # noqa: ARG002  (as every tower)
+        grids: Sequence[Grid] | None = None,  # noqa: ARG002  (as every tower)
     ) -> Encoded:
-        """Cut and encode a picture uint8 [height, width, 3]; ``token_grid`` is not needed.
+        """Cut and encode a picture uint8 [height, width, 3]; ``grids`` are not needed.
 
         Raises:
             EngineError: libmtmd failed.
@@ -220,7 +221,7 @@ class NoTower:
         pixels: npt.NDArray[np.float32],  # noqa: ARG002  (as every tower)
         progress: Progress | None = None,  # noqa: ARG002
         *,
-        token_grid: tuple[int, int] | None = None,  # noqa: ARG002
+        grids: Sequence[Grid] | None = None,  # noqa: ARG002
     ) -> Encoded:
         """Never called: pictures are refused when they are handed in."""
         raise PromptError("this model takes no pictures")

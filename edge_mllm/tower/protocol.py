@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from edge_mllm.arrays import FloatArray
+from edge_mllm.picture.tile_plan import Grid
 
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all) after every batch."""
@@ -19,7 +20,7 @@ class Encoded:
     """What the tower made of one picture."""
 
     embeddings: FloatArray
-    """float32 [tiles, tokens per tile, row_width]; from a tower that takes any size [1, tokens, row_width]."""
+    """float32 [tiles, tokens per tile, row_width]; from a tower that takes a picture whole [1, tokens, row_width]."""
     seconds: float
     """Wall time of the runs, without loading."""
     newline: FloatArray | None = None
@@ -62,7 +63,7 @@ class Tower(Protocol):
         ...
 
     def encode(
-        self, pixels: npt.NDArray[Any], progress: Progress | None = None, *, token_grid: tuple[int, int] | None = None
+        self, pixels: npt.NDArray[Any], progress: Progress | None = None, *, grids: Sequence[Grid] | None = None
     ) -> Encoded:
         """Run it over one picture, given as this kind of tower takes it."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edge_mllm.bundle.spec import VisionSpec
 from edge_mllm.errors import EngineError, PartMismatchError
 from edge_mllm.machine.memory import trim_heap
 from edge_mllm.machine.ort import element_type, open_session
+from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.tower.protocol import Encoded, Progress
 
 _PIXELS, _MASK, _FEATURES = "pixel_values", "pixel_attention_mask", "image_features"
@@ -76,14 +78,14 @@ class PublishedTower:
         self._session = session
 
     def encode(
-        self, pixels: npt.NDArray[Any], progress: Progress | None = None, *, token_grid: tuple[int, int] | None = None
+        self, pixels: npt.NDArray[Any], progress: Progress | None = None, *, grids: Sequence[Grid] | None = None
     ) -> Encoded:
         """Run the tower over one picture.
 
         Args:
             pixels: float32 [tiles, 3, tile height, tile width], or packed patches [patches, values of a patch].
             progress: Called after every tile.
-            token_grid: Rows and columns of visual tokens; only for a tower that takes any size.
+            grids: Rows and columns of visual tokens of the picture; only for a tower that takes any size.
 
         Raises:
             EngineError: The run failed.
@@ -92,7 +94,7 @@ class PublishedTower:
         self.load()
         start = time.perf_counter()
         if self.spec.patches is not None:
-            rows, cols = token_grid or (0, 0)
+            rows, cols = grids[0] if grids else (0, 0)
             merge = self.spec.patches.merge
             grid = np.array([[1, rows * merge, cols * merge]], np.int64)
             feeds = {_PIXELS: np.asarray(pixels, self._type), **dict.fromkeys(_GRIDS & self._inputs.keys(), grid)}

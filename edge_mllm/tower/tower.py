@@ -16,8 +16,9 @@ from edge_mllm.bundle.spec import PatchInput, VisionSpec
 from edge_mllm.errors import EngineError, PartMismatchError, SettingError
 from edge_mllm.machine.memory import trim_heap
 from edge_mllm.machine.npu import NpuError
-from edge_mllm.picture.patches import patch_positions, patch_windows
+from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.tower.engines import TowerSession, line, open_tower
+from edge_mllm.tower.feeds import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, tile_feeds
 from edge_mllm.tower.npu.process import NpuSession
 from edge_mllm.tower.placement import Placement
 from edge_mllm.tower.protocol import Encoded, Progress
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from edge_mllm.bundle.files import OpenBundle
 
 
-INPUT, POSITIONS, OUTPUT = "pixels", "positions", "embeddings"
-WINDOWS, PLACES = "windows", "places"
 _FLOAT, _INT = "tensor(float)", "tensor(int64)"
 
 
@@ -138,14 +137,15 @@ class VisionTower:
         return open_tower(self.path, self.place.engine, self.threads)
 
     def encode(
-        self, pixels: FloatArray, progress: Progress | None = None, *, token_grid: tuple[int, int] | None = None
+        self, pixels: FloatArray, progress: Progress | None = None, *, grids: Sequence[Grid] | None = None
     ) -> Encoded:
         """Run the tower over one picture.
 
         Args:
             pixels: float32 [tiles, 3, tile height, tile width], or packed patches [patches, values of a patch].
             progress: Called after every batch of tiles.
-            token_grid: Rows and columns of visual tokens; only for a tower that takes any size.
+            grids: Rows and columns of units (``merge`` x ``merge`` patches) of every tile; only for a tower that takes
+                any size.
 
         Raises:
             EngineError: The pixels have another shape, or the run failed.
@@ -153,15 +153,15 @@ class VisionTower:
         patches = self.spec.patches
         if patches is None:
             self._check_tiles(pixels)
-            feeds = {}
+            feeds = []
         else:
-            feeds = patch_feeds(pixels, token_grid, patches)
+            feeds = tile_feeds(pixels, grids, patches)
         self.load()
         start = time.perf_counter()
         if patches is None:
             embeddings = self._encode_tiles(pixels, progress)
         else:
-            embeddings = self._run(feeds, (len(pixels) // patches.merge**2, self.row_width))[None]
+            embeddings = self._encode_patches(feeds, patches, progress)
         seconds = time.perf_counter() - start
         if not np.isfinite(embeddings).all():
             raise EngineError(f"the tower '{self.path}' gave values that are not numbers; export it at fp32 or int8")
@@ -183,6 +183,18 @@ class VisionTower:
             if progress is not None:
                 progress(batch.stop, len(pixels))
         return embeddings
+
+    def _encode_patches(
+        self, feeds: list[dict[str, npt.NDArray[Any]]], patches: PatchInput, progress: Progress | None
+    ) -> FloatArray:
+        """Tiles of any size one by one: float32 [tiles, rows of a tile, row_width]; more than one only if pooled."""
+        made = []
+        for number, feed in enumerate(feeds, 1):
+            rows = self.spec.tokens_per_tile if patches.pooled else len(feed[INPUT]) // patches.merge**2
+            made.append(self._run(feed, (rows, self.row_width)))
+            if progress is not None and patches.pooled:
+                progress(number, len(feeds))
+        return np.stack(made)
 
     def close(self) -> None:
         """Free the session; the next :meth:`encode` loads it again."""
@@ -223,7 +235,7 @@ def read_newline(path: Path, n_embd: int) -> FloatArray:
 
 
 _Ports = dict[str, tuple[str, tuple[int | str, ...]]]
-"""Name -> (type, shape with the name of the free first axis)."""
+"""Name -> (type, shape with the name of the first axis where it is free)."""
 
 
 def _ports(spec: VisionSpec, row_width: int) -> tuple[_Ports, _Ports]:
@@ -234,36 +246,8 @@ def _ports(spec: VisionSpec, row_width: int) -> tuple[_Ports, _Ports]:
     inputs: _Ports = {INPUT: (_FLOAT, ("patches", spec.patches.values)), POSITIONS: (_INT, ("patches", 2))}
     if spec.patches.window is not None:
         inputs |= {WINDOWS: (_INT, ("windows", spec.patches.window**2)), PLACES: (_INT, ("patches",))}
-    return inputs, {OUTPUT: (_FLOAT, ("tokens", row_width))}
-
-
-def patch_feeds(
-    pixels: FloatArray, token_grid: tuple[int, int] | None, spec: PatchInput
-) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of a tower that takes a picture of any size.
-
-    Args:
-        pixels: Packed patches float32 [patches, values of a patch].
-        token_grid: Rows and columns of visual tokens.
-        spec: How patches are made.
-
-    Raises:
-        EngineError: The pixels have another shape.
-    """
-    rows, cols = token_grid or (0, 0)
-    patches = rows * cols * spec.merge**2
-    if pixels.dtype != np.float32 or pixels.shape != (patches, spec.values) or not patches:
-        raise EngineError(
-            f"the tower takes float32 [{patches}, {spec.values}] for {rows}x{cols} visual tokens, "
-            f"got {pixels.dtype} {list(pixels.shape)}"
-        )
-    feeds: dict[str, npt.NDArray[Any]] = {
-        INPUT: np.ascontiguousarray(pixels),
-        POSITIONS: patch_positions((rows, cols), spec),
-    }
-    if spec.window is not None:
-        feeds[WINDOWS], feeds[PLACES] = patch_windows((rows, cols), spec)
-    return feeds
+    rows = spec.tokens_per_tile if spec.patches.pooled else "tokens"
+    return inputs, {OUTPUT: (_FLOAT, (rows, row_width))}
 
 
 def _check_ports(path: Path, ports: Sequence[Any], expected: _Ports) -> None:
@@ -281,5 +265,8 @@ def _check_ports(path: Path, ports: Sequence[Any], expected: _Ports) -> None:
         if port.type != kind or not fits:
             reason = f"its '{port.name}' is {port.type} {shape}, expected {kind} [{', '.join(map(str, wanted))}]"
             raise PartMismatchError(path, f"tower and decoder do not belong together: {reason}")
-        if isinstance(shape[0], int):
+        if isinstance(wanted[0], int):
+            if isinstance(shape[0], int) and shape[0] != wanted[0]:
+                raise PartMismatchError(path, f"its '{port.name}' has {shape[0]} rows, expected {wanted[0]}")
+        elif isinstance(shape[0], int):
             raise PartMismatchError(path, f"its '{port.name}' has a fixed number of {wanted[0]} ({shape[0]})")

@@ -17,6 +17,7 @@ from family_makers import MAKERS, make_tiny
 
 from edge_mllm.bundle.spec import BundleSpec
 from edge_mllm.bundle.tilers import (
+    AdaptiveSlices,
     AspectGrid,
     BestFitGrid,
     LongestEdgeGrid,
@@ -255,10 +256,11 @@ def tiler_faults(tiler: Tiler) -> list[Tiler]:
     if isinstance(tiler, BestFitGrid):
         other = replace(tiler, grids=tiler.grids[:-1])
         return [other, replace(tiler, grids=tuple((cols, rows) for rows, cols in tiler.grids[:2]))]
-    if isinstance(tiler, PanAndScan):
-        return [SingleTile(tile=tiler.tile)]
-    assert isinstance(tiler, SingleTile)
-    return [replace(tiler, fit=fit) for fit in ("crop", "stretch", "pad") if fit != tiler.fit]
+    if isinstance(tiler, AdaptiveSlices):
+        return [replace(tiler, max_slices=tiler.max_slices + change) for change in (-1, 1)]
+    assert isinstance(tiler, SingleTile | PanAndScan)
+    fits = [replace(tiler, fit=fit) for fit in ("crop", "stretch", "pad")] if isinstance(tiler, SingleTile) else []
+    return [fit for fit in fits if fit != tiler] or [SingleTile(tile=tiler.tile)]
 
 
 @pytest.mark.parametrize("number", [0, 1])

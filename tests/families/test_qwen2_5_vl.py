@@ -87,7 +87,7 @@ def test_tower_equals_torch_on_any_grid(engines: Engines, checkpoint: Path) -> N
         pixels = rng.standard_normal((4 * rows * cols, 1176)).astype(np.float32)
         with torch.inference_mode():
             out = reference(torch.from_numpy(pixels), torch.tensor([[1, 2 * rows, 2 * cols]]))
-        ours = engines.candidate.tower.encode(pixels, token_grid=(rows, cols)).rows
+        ours = engines.candidate.tower.encode(pixels, grids=[(rows, cols)]).rows
         assert np.abs(ours - out.pooler_output.numpy()).max() < 1e-5, (rows, cols)
 
 

@@ -124,7 +124,7 @@ def test_patches_that_do_not_fit_their_grid_are_refused(engines: Engines) -> Non
     tower = engines.candidate.tower
     for patches, grid in ((8, (1, 1)), (4, None), (0, (0, 0))):
         with pytest.raises(EngineError, match=r"the tower takes float32 \["):
-            tower.encode(np.zeros((patches, 1176), np.float32), token_grid=grid)
+            tower.encode(np.zeros((patches, 1176), np.float32), grids=[grid])
 
 
 @pytest.mark.parametrize("engine", ["onnx", "gguf"])

@@ -89,7 +89,7 @@ def test_tower_equals_torch_on_any_grid(engines: Engines, checkpoint: Path) -> N
         pixels = rng.standard_normal((4 * rows * cols, 1536)).astype(np.float32)
         with torch.inference_mode():
             out = reference(torch.from_numpy(pixels), torch.tensor([[1, 2 * rows, 2 * cols]]))
-        ours = engines.candidate.tower.encode(pixels, token_grid=(rows, cols)).rows
+        ours = engines.candidate.tower.encode(pixels, grids=[(rows, cols)]).rows
         assert ours.shape == (rows * cols, 3 * 64)
         for part, theirs in zip(np.split(ours, 3, axis=1), (out.pooler_output, *out.deepstack_features), strict=True):
             assert np.abs(part - theirs.numpy()).max() < 2e-5, (rows, cols)

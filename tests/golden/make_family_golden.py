@@ -122,6 +122,15 @@ def _gemma3(directory: Path) -> Path:
 FAMILIES["gemma3"] = _gemma3
 
 
+def _minicpm_v(directory: Path) -> Path:
+    from tiny_minicpm_v import make_tiny_minicpm_v
+
+    return make_tiny_minicpm_v(directory, scale=448, side=70)
+
+
+FAMILIES["minicpm_v"] = _minicpm_v
+
+
 VARIANTS: dict[str, list[dict[str, Any]]] = {"gemma3": [{}, {"pan_and_scan": True}]}
 """Name -> what a caller can ask the processor for; nothing where the name is missing."""
 

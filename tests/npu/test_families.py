@@ -15,7 +15,7 @@ from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.source.source import resolve_source
 
 QUICK = {"internvl", "llava", "gemma3"}
-OTHERS = sorted(set(MAKERS) - QUICK - {"qwen2_vl", "qwen2_5_vl"})
+OTHERS = sorted(set(MAKERS) - QUICK - {"qwen2_vl", "qwen2_5_vl", "minicpm_v"})
 FAMILIES = [*sorted(QUICK), *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 

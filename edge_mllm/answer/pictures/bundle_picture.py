@@ -21,7 +21,7 @@ from edge_mllm.picture.image import Picture, load_image, read_header, read_once
 from edge_mllm.picture.reduction.areas import TokenArea, token_areas
 from edge_mllm.picture.reduction.spec import TokenReduction
 from edge_mllm.picture.reduction.tiles import skipped_tiles
-from edge_mllm.picture.tile_plan import TilePlan, plan_tiles
+from edge_mllm.picture.tile_plan import Grid, TilePlan, plan_tiles
 from edge_mllm.picture.tiling import Pixels, cut_tiles, cutting_bytes, size_of
 from edge_mllm.tower.cache import picture_digest
 from edge_mllm.tower.protocol import Encoded
@@ -169,6 +169,11 @@ class PicturePart(ConversationPicture):
     def token_grid(self) -> tuple[int, int] | None:
         """Rows and columns of visual tokens, where the picture is not tiled."""
         return self.plan.token_grid
+
+    @property
+    def grids(self) -> Sequence[Grid] | None:
+        """Rows and columns of units of every tile, where the tower takes any size."""
+        return self.plan.grids
 
     @property
     def cutting_bytes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from edge_mllm.answer.pictures.picture import ConversationPicture
 from edge_mllm.answer.timings import EmbeddingSource, Stopwatch
 from edge_mllm.arrays import FloatArray
 from edge_mllm.picture.reduction.thinning import thin_rows
+from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.tower.cache import VisionCache
 from edge_mllm.tower.protocol import Encoded, Progress, Tower
 
@@ -49,7 +50,7 @@ def encoded_rows(
         progress: Called between tiles.
     """
     given = picture.tower_input() if pixels is None else pixels
-    return picture.joined(tower.encode(given, progress, token_grid=picture.token_grid))
+    return picture.joined(tower.encode(given, progress, grids=picture.grids))
 
 
 class _Tiles:
@@ -174,12 +175,12 @@ class PictureEncoder:
             while len(self._prepared) > _MOST_PREPARED:
                 self._prepared.popitem(last=False)
 
-    def probe(self, pixels: npt.NDArray[Any], token_grid: tuple[int, int] | None, watch: Stopwatch) -> float:
+    def probe(self, pixels: npt.NDArray[Any], grids: Sequence[Grid] | None, watch: Stopwatch) -> float:
         """Seconds of the tower over pixels that are no picture's; nothing is kept."""
         with self._turn(watch):
             with watch.stage("load"):
                 self.tower.load()
-            return self.tower.encode(pixels, token_grid=token_grid).seconds
+            return self.tower.encode(pixels, grids=grids).seconds
 
     def release(self) -> None:
         """Pictures are done for now: with ``low_memory``, free the tower."""

@@ -17,6 +17,7 @@ from edge_mllm.errors import SettingError
 from edge_mllm.picture.header import PictureHeader
 from edge_mllm.picture.reduction.areas import TokenArea
 from edge_mllm.picture.reduction.spec import TokenReduction
+from edge_mllm.picture.tile_plan import Grid
 from edge_mllm.picture.tiling import Pixels
 from edge_mllm.tower.protocol import Encoded
 
@@ -118,6 +119,11 @@ class ConversationPicture(ABC):
     @abstractmethod
     def token_grid(self) -> tuple[int, int] | None:
         """Rows and columns of visual tokens, for 2-D position schemes."""
+
+    @property
+    def grids(self) -> Sequence[Grid] | None:
+        """Rows and columns of units of every tile, for towers that take any size."""
+        return None
 
     @abstractmethod
     def tower_input(self) -> npt.NDArray[Any]:

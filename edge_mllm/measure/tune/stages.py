@@ -53,7 +53,7 @@ class ModelStages:
         self._path = path
         spec = open_files(path, check_hashes=False).spec
         prepared = cut_tiles(load_rgb(sample_picture(*_SIZE, 0)), spec.image, spec.vision)
-        self._pixels, self._grid = prepared.pixels, prepared.plan.token_grid
+        self._pixels, self._grids = prepared.pixels, prepared.plan.grids
         self._any_size = spec.vision.patches is not None
         tokens = min(work.prompt_tokens, _PROMPT)
         self.towers: tuple[TowerEngine, ...] = ("ort",)
@@ -70,7 +70,7 @@ class ModelStages:
         ).tower
         try:
             opened.load()
-            seconds = _shortest(lambda: opened.encode(pixels, token_grid=self._grid).seconds)
+            seconds = _shortest(lambda: opened.encode(pixels, grids=self._grids).seconds)
         finally:
             opened.close()
         return seconds if self._any_size else seconds / len(pixels)

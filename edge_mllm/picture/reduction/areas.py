@@ -62,7 +62,7 @@ def token_areas(plan: TilePlan, tokens_per_tile: int) -> tuple[TokenArea, ...]:
     if plan.token_grid is not None:
         return (TokenArea(rows=plan.token_grid[0], cols=plan.token_grid[1]),)
     side = math.isqrt(tokens_per_tile)
-    square = side**2 == tokens_per_tile
+    square = side**2 == tokens_per_tile and plan.unit is None
     tile = TokenArea(rows=side, cols=side) if square else TokenArea(rows=1, cols=tokens_per_tile, gridded=False)
     if plan.stitch is None:
         return (tile,) * plan.count

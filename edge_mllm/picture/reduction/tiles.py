@@ -12,7 +12,7 @@ from edge_mllm.bundle.spec import ImageSpec
 from edge_mllm.errors import SettingError
 from edge_mllm.picture.reduction.spec import TokenReduction
 from edge_mllm.picture.tile_plan import TilePlan
-from edge_mllm.picture.tiling import Pixels, tile_pixels
+from edge_mllm.picture.tiling import Pixels, each_tile
 
 
 def skipped_tiles(rgb: Pixels, plan: TilePlan, image: ImageSpec, reduction: TokenReduction) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def skipped_tiles(rgb: Pixels, plan: TilePlan, image: ImageSpec, reduction: Toke
         raise SettingError(f"image reduction '{reduction.text}' leaves out tiles, but this model's pictures {what}")
     if plan.count == 1:
         return ()
-    pixels = tile_pixels(rgb, plan, image)
+    pixels = each_tile(rgb, plan, image)
     first = int(plan.has_global and plan.global_first)
     tiles = pixels[first : first + len(plan.crops)]
     step = np.array([image.rescale / deviation for deviation in image.std], np.float32)[:, None, None]
@@ -52,7 +52,7 @@ def _spread(tile: FloatArray, step: FloatArray) -> float:
     return float((span / step).max())
 
 
-def _repeated(tiles: FloatArray, step: FloatArray, limit: float) -> list[int]:
+def _repeated(tiles: list[FloatArray], step: FloatArray, limit: float) -> list[int]:
     kept: list[FloatArray] = []
     found = []
     for index, tile in enumerate(tiles):

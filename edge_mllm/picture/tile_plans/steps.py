@@ -32,6 +32,8 @@ class Pad:
 
 
 Step = Resize | Pad
+Grid = tuple[int, int]
+"""Rows and columns."""
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the canvas; right and bottom are exclusive."""
 
@@ -55,8 +57,11 @@ class TilePlan:
     global_first: bool = False
     global_from_picture: bool = False
     """The global tile is made from the picture itself, not from the canvas."""
-    token_grid: tuple[int, int] | None = None
+    token_grid: Grid | None = None
     """Rows and columns of visual tokens, where the tower takes the whole picture at any size."""
+    unit: int | None = None
+    """Side, in pixels, of the squares that tiles are made of, where the sizes of tiles are the picture's own and each
+    becomes as many tokens as any other."""
     stitch: Stitch | None = None
     """The tiles' tokens are put together, see :mod:`edge_mllm.tower.stitching`."""
     skipped: tuple[int, ...] = ()
@@ -78,6 +83,20 @@ class TilePlan:
         first = int(self.has_global and self.global_first)
         gone = {first + crop for crop in self.skipped}
         return [place for place in range(len(self.crops) + int(self.has_global)) if place not in gone]
+
+    @property
+    def grids(self) -> tuple[Grid, ...] | None:
+        """Rows and columns of units in each tile that is not skipped, where a tower takes any size; else None."""
+        if self.token_grid is not None:
+            return (self.token_grid,)
+        if self.unit is None:
+            return None
+        width, height = self.tile_size
+        found = [(height // self.unit, width // self.unit)] * len(self.crops)
+        if self.global_steps is not None:
+            whole = self.global_steps[-1]
+            found.insert(0 if self.global_first else len(found), (whole.height // self.unit, whole.width // self.unit))
+        return tuple(found[place] for place in self.places)
 
     def tokens(self, tokens_per_tile: int) -> int:
         """Visual tokens of the picture."""

@@ -116,6 +116,8 @@ class Family:
     """What a user passes to transformers' processor with every call for the choices made."""
     picture: str | None = None
     """What a user writes for a picture where a chat template takes texts; None: the prompt's placeholder."""
+    template_variables: Mapping[str, bool] = field(default_factory=dict)
+    """Variables of chat templates as the publisher's own code sets them when a user does not say."""
     model_class: Callable[[], Any] | None = None
     """The model as a transformers class, where transformers itself has none."""
     newline: str | None = None
@@ -158,9 +160,13 @@ class Family:
         Raises:
             CheckpointError: As for :meth:`content_kind`.
         """
+        template = checkpoint.chat_template
+        for name, value in self.template_variables.items():
+            if name in template:
+                template = f"{{% set {name} = {str(value).lower()} %}}{template}"
         if self.content_kind(checkpoint) == "items":
-            return checkpoint.chat_template
-        return with_items(checkpoint.chat_template, self.picture or self.prompt(checkpoint).placeholder)
+            return template
+        return with_items(template, self.picture or self.prompt(checkpoint).placeholder)
 
     def stored_tower_shapes(self, checkpoint: Checkpoint) -> Shapes:
         """Shapes of the constants that the tower's graph stores, by the checkpoint's names."""

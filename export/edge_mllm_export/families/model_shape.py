@@ -61,7 +61,7 @@ def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec, co
     in_layers = sum(prod(shape) for name, shape in matrices.items() if _LAYER.search(name))
     projector = sum(prod(shape) for name, shape in matrices.items() if not _LAYER.search(name))
     window = 0
-    if vision.patches is None:
+    if vision.patches is None or vision.patches.pooled:
         side = embeddings[0][-1]
         patches = (vision.tile_height // side) * (vision.tile_width // side)
     else:

@@ -11,6 +11,7 @@ from edge_mllm_export.families.gemma3 import family as gemma3
 from edge_mllm_export.families.idefics3 import family as idefics3
 from edge_mllm_export.families.internvl import family as internvl
 from edge_mllm_export.families.llava import llava, llava_next, llava_onevision, llava_phi
+from edge_mllm_export.families.minicpm_v import family as minicpm_v
 from edge_mllm_export.families.qwen_vl import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ FAMILIES: tuple[Family, ...] = (
     qwen3_vl.FAMILY,
     qwen3_5.FAMILY,
     gemma3.FAMILY,
+    minicpm_v.FAMILY,
 )
 
 

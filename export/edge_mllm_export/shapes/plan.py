@@ -27,6 +27,7 @@ SHAPES = (
     "qwen3-vl-2b",
     "qwen3.5-0.8b",
     "gemma3-4b",
+    "minicpm-v-4",
 )
 """Names that may follow ``shape:``; each has a data file."""
 

@@ -88,9 +88,11 @@ class _Shape:
 
 
 def _shape_of(node: onnx.NodeProto, shapes: Mapping[str, list[int]]) -> _Shape | None:
-    """Sizes of an attention over a known number of tokens without mask or bias."""
+    """Sizes of an attention of a known number of tokens to themselves, without mask or bias."""
     sides = shapes.get(node.input[0], [])
     if len(sides) != 3 or not sides[1] or len([name for name in node.input if name]) != 3:
+        return None
+    if shapes.get(node.input[1], sides)[1] != sides[1]:  # queries that look at other tokens
         return None
     heads = attribute(node, "num_heads")
     return _Shape(sides[1], heads, sides[2] // heads)

@@ -38,13 +38,14 @@ def _multi_head_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention in both directions: [tiles, heads, tokens, head_dim] in, [tiles, tokens, heads, head_dim] out.
 
+    Queries may be of other tokens than keys and values.
     ``attention_mask`` is bool [tiles, 1, 1, tokens]: which tokens of a tile are there; None where all are.
     """
     import torch
 
     tiles, heads, tokens, width = query.shape
     rows: list[torch.Tensor | None] = [
-        states.transpose(1, 2).reshape(tiles, tokens, heads * width) for states in (query, key, value)
+        states.transpose(1, 2).reshape(tiles, states.shape[2], heads * width) for states in (query, key, value)
     ]
     if attention_mask is not None:
         rows += [None, attention_mask[:, 0, 0].to(torch.int32)]  # no bias, then the padding of keys

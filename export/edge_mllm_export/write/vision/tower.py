@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.picture.patches import patch_positions, patch_windows
-from edge_mllm.tower.tower import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, patch_feeds
+from edge_mllm.tower.feeds import INPUT, OUTPUT, PLACES, POSITIONS, WINDOWS, tile_feeds
 from edge_mllm_export.write.vision.attention import use_attention
 from edge_mllm_quant.graph.files import save_graph
 from edge_mllm_quant.tower.tower import quantise_tower
@@ -102,7 +102,8 @@ def tower_samples(
     image, vision = family.image(checkpoint), family.vision(checkpoint)
     if vision.patches is not None:
         cut = [cut_tiles(picture, image, vision) for picture in pictures[:_PICTURES]]
-        return tuple(patch_feeds(item.pixels, item.plan.token_grid, vision.patches) for item in cut)
+        runs = [feeds for item in cut for feeds in tile_feeds(item.pixels, item.plan.grids, vision.patches)]
+        return tuple(runs[:: max(1, len(runs) // most)][:most])
     most = max(1, min(most, _SAMPLE_BYTES // (12 * vision.tile_height * vision.tile_width)))
     tiles = [tile for picture in pictures[:most] for tile in cut_tiles(picture, image, vision).pixels]
     chosen = range(0, len(tiles), max(1, len(tiles) // most))
