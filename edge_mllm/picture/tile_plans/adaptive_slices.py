@@ -1,6 +1,6 @@
 """The whole picture, and for a large one a grid of slices of about one tile's area, whose sides follow the picture's.
 
-The scheme of LLaVA-UHD (Xu et al., arXiv 2403.11703, section 3.1) as Yao et al. (arXiv 2408.01800, section 3.2) use it.
+The scheme of Xu et al. (arXiv 2403.11703, section 3.1) as Yao et al. (arXiv 2408.01800, section 3.2) use it.
 """
 
 from __future__ import annotations
