@@ -42,7 +42,7 @@ def _bundle(family: str, folder: Path) -> tuple[Path, BundleSpec, Any, ChatTempl
 
     checkpoint = open_checkpoint(make_tiny(family, folder))
     found = find_family(checkpoint)
-    template, decoder, prompt = ChatTemplate(checkpoint.chat_template), found.decoder(checkpoint), None
+    template, decoder, prompt = ChatTemplate(found.chat_template(checkpoint)), found.decoder(checkpoint), None
     prompt = found.prompt(checkpoint)
     text = tokenizer_json(checkpoint, decoder.n_vocab)
     bundle = folder / "bundle.edge"
