@@ -41,6 +41,8 @@ def spec_to_dict(spec: BundleSpec) -> dict[str, Any]:
     data: dict[str, Any] = plain(dataclasses.asdict(spec))
     if not spec.npu:
         del data["npu"]
+    if spec.decoder.state_layers is None:
+        del data["decoder"]["state_layers"]
     if not spec.prompt.layout.between_rows:
         del data["prompt"]["layout"]["between_rows"]
     if spec.vision.patches is not None and not spec.vision.patches.pooled:

@@ -90,6 +90,9 @@ public final class SpecReader {
             Fields found = fields.object("patches");
             int frames = found.has("frames") ? size(found, "frames") : 1;
             patches = new PatchInput(size(found, "patch"), size(found, "merge"), frames, found.wholeOrNull("window"));
+            if (found.flag("pooled", false)) {
+                throw new FieldException(found.path("pooled"), "towers that pool each tile are not run here");
+            }
             if (patches.window != null && (patches.window < 1 || patches.window % patches.merge != 0
                 || patches.window > 256)) {
                 throw new FieldException(found.path("window"), patches.window + ", a multiple of " + patches.merge
@@ -124,6 +127,9 @@ public final class SpecReader {
         if (spec.deepstackLayers >= spec.layers) {
             throw new FieldException(fields.path("deepstack_layers"), spec.deepstackLayers + " of " + spec.layers
                 + " layers");
+        }
+        if (fields.has("state_layers")) {
+            throw new FieldException(fields.path("state_layers"), "states that cannot be cut back are not kept here");
         }
         if (spec.embeddingSize * (1L + spec.deepstackLayers) > MAX_ROW) {
             throw new FieldException(fields.path("deepstack_layers"), spec.deepstackLayers + " is not a sane size");
