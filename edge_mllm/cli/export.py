@@ -185,7 +185,7 @@ def export(
         max_size=None if max_size is None else parse_bytes(max_size),
         max_loss=max_loss,
         vision=vision,
-        target=tuple(target or ()),
+        target=tuple(target) if target else None,
         npu_precision=npu_precision,
         base=base,
         mmproj=mmproj,

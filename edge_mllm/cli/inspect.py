@@ -51,9 +51,11 @@ def inspect(
         for part in (part for tower in bundle.spec.npu for part in tower.files):
             bundle.checked(part)
     if output.wanted:
+        from edge_mllm.bundle.spec_json import spec_to_dict
         from edge_mllm.measure.bundle_report import tokens_per_picture
 
-        output.write(asdict(bundle.spec) | {"tokens_per_picture": tokens_per_picture(bundle.spec)})
+        tokens = tokens_per_picture(bundle.spec)
+        output.write({"npu": []} | spec_to_dict(bundle.spec) | {"tokens_per_picture": tokens})
         return
     _show(bundle.spec, bundle.path)
 
