@@ -14,7 +14,8 @@ from edge_mllm.cli.terminal.errors import OTHER_NAMES, as_typed
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("edge_mllm", "export/edge_mllm_export", "quant/edge_mllm_quant")
-FOREIGN = re.compile(r"pip install|^--(short|porcelain|untracked-files|extra_options|quiet|disable-pip-version-check|no-deps)\b|edge-mllm \w+ --")
+_OTHERS = "short|porcelain|untracked-files|extra_options|quiet|disable-pip-version-check|no-deps"
+FOREIGN = re.compile(rf"pip install|^--({_OTHERS})\b|edge-mllm \w+ --")
 """Options of other programs, and whole commands to type."""
 
 
