@@ -11,7 +11,8 @@ import java.util.regex.Pattern;
  * an exponent are Long, as Python keeps them apart.
  */
 public final class Json {
-    private static final int MAX_DEPTH = 200;
+    /** Far more than bundles and tokenizers have, and little enough for the stack of a phone's thread. */
+    private static final int MAX_DEPTH = 64;
     private static final Pattern NUMBER = Pattern.compile("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?");
 
     private final String text;
