@@ -44,6 +44,10 @@ class SentencePieceTokenizer:
 
         return {number: AddedToken(content) for content, number in self._added.items()}
 
+    def convert_tokens_to_ids(self, token: str) -> int:
+        """The id of a token."""
+        return self._mark(token)[0]
+
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
         """input_ids."""
         parts = self._cut.split(text) if self._cut else [text]
