@@ -72,7 +72,8 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     out = tmp_path_factory.mktemp("verified") / "good.edge"
     recipe = ("--quant", "q8_0", "--override", "blk.0.ffn_down=q4_0", "--vision", "fp16", "--no-calibration")
     limits = ("--min-top1", 0.5, "--max-kl", 2, "--min-cosine", 0.9)
-    done = run_command("export", CHECKPOINT, "--out", out, "--format", "gguf", *recipe, "--verify", *limits)
+    words = ("--out", out, "--format", "gguf", *recipe, "--verify", *limits)
+    done = run_command("export", CHECKPOINT, *words, seconds=900)
     assert (done.code, done.stdout) == (0, ""), done.stderr
     return out, done
 
