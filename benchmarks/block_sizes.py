@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from rounds import circumstances, in_turns  # noqa: E402
 
 import edge_mllm  # noqa: E402
-from benchmarks.quantisation import divergence, share  # noqa: E402
+from benchmarks.quantisation import divergence, points, share  # noqa: E402
 from benchmarks.quantisation_material import Material  # noqa: E402
 from edge_mllm_export import ExportOptions, export_bundle  # noqa: E402
 from edge_mllm_export.options import KVPrecision  # noqa: E402
@@ -46,7 +46,6 @@ WAYS: dict[str, tuple[str, KVPrecision | None]] = {
 """Name of a speed -> recipe, and how keys and values are kept."""
 QUESTION = "What is the person at the door wearing, and is there anything on the ground beside them?"
 RESULT = ROOT / "benchmarks" / "results" / "block_sizes.json"
-RESAMPLES = 2000
 LOGGER = logging.getLogger("block_sizes")
 
 
@@ -100,15 +99,9 @@ def loss(given: argparse.Namespace) -> dict[str, Any]:
         entry |= {"right": float(right[recipe].mean()), "questions": len(right[recipe])}
         if recipe != BASE:
             entry["share_of_base"] = share(np.array(kl[recipe]["kl"]), np.array(kl[BASE]["kl"]))
-            entry["points"] = _points(right[recipe] - right[BASE])
+            entry["points"] = points(right[recipe] - right[BASE])
         found[recipe] = entry
     return found
-
-
-def _points(gaps: Any) -> dict[str, Any]:
-    picks = np.random.default_rng(0).integers(0, len(gaps), (RESAMPLES, len(gaps)))
-    low, high = np.percentile(100 * gaps[picks].mean(1), [2.5, 97.5])
-    return {"value": float(100 * gaps.mean()), "interval_95": [float(low), float(high)]}
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from benchmarks.quantisation_material import GGUF_RECIPES, Material, Tower  # no
 from edge_mllm.answer.decoding.cells import CellCache  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
+from edge_mllm.measure.eval.resampling import bootstrap_interval  # noqa: E402
 from edge_mllm_export.verify.agreement import kl_divergence  # noqa: E402
 from edge_mllm_export.verify.candidate import along  # noqa: E402
 
@@ -196,15 +197,18 @@ def share(over: Any, under: Any) -> Entry:
 def differences(found: Mapping[str, Entry]) -> dict[str, Entry]:
     """Share of right answers and the paired difference to the checkpoint, in points."""
     base = np.array(found["checkpoint bf16"]["right"], float)
-    picks = np.random.default_rng(0).integers(0, len(base), (RESAMPLES, len(base)))
     table: dict[str, Entry] = {}
     for name, entry in found.items():
-        gap = 100 * (np.array(entry["right"], float) - base)
-        low, high = np.percentile(gap[picks].mean(1), [2.5, 97.5])
         table[name] = {"right": float(np.mean(entry["right"])), "questions": len(base)}
         if name != "checkpoint bf16":
-            table[name]["points"] = {"value": float(gap.mean()), "interval_95": [float(low), float(high)]}
+            table[name]["points"] = points(np.array(entry["right"], float) - base)
     return table
+
+
+def points(gaps: Any) -> Entry:
+    """Mean of differences [questions] in hundredths, with a bootstrap over questions."""
+    interval = bootstrap_interval(100 * gaps, resamples=RESAMPLES)
+    return {"value": float(100 * gaps.mean()), "interval_95": [*interval]}
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ from edge_mllm.bundle.turns import Turns
 
 SCHEMA_VERSION = 1
 DECIDED = "decided"
+LATER = {"later": True}
+"""Metadata of a field that a later mechanism added: bundle.json has it only where it is used, so that older releases
+and phones read the others."""
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Positions = Literal["sequential", "mrope"]
@@ -58,7 +61,7 @@ class TileLayout:
     before_tile: str = ""
     after_tile: str = ""
     after_row: str = ""
-    between_rows: str = ""
+    between_rows: str = field(default="", metadata=LATER)
     before_global: str = ""
     after_global: str = ""
     before_single: str = ""
@@ -106,7 +109,7 @@ class DecoderSpec:
     """So many of the first layers each take a further row of every visual token, which is added to what the layer gives
     (Meng et al., arXiv 2406.04334). They lie behind the token's embedding, in one row with it. None where there are
     none."""
-    state_layers: int | None = None
+    state_layers: int | None = field(default=None, metadata=LATER)
     """So many layers keep one state of fixed size instead of keys and values, which cannot be cut back to an earlier
     token. None where there are none."""
 
@@ -129,7 +132,7 @@ class PatchInput:
     window: int | None = None
     """Side, in patches, of the squares within which some layers attend; the last ones of a row or column are cut off
     at the picture's edge. None where every layer sees the whole picture."""
-    pooled: bool = False
+    pooled: bool = field(default=False, metadata=LATER)
     """The tower gives every tile, whatever its size, the same number of rows: answers to learned queries, say."""
 
     @property
@@ -237,7 +240,7 @@ class BundleSpec:
     created: str
     exporter: dict[str, str]
     """Versions of edge-mllm and of the libraries that wrote the files."""
-    npu: tuple[NpuTower, ...] = ()
+    npu: tuple[NpuTower, ...] = field(default=(), metadata=LATER)
     """Towers for NPUs, apart from ``parts``: a damaged one leaves the CPU's alone."""
 
     @property

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bundle.spec import SCHEMA_VERSION, BundleSpec
+from edge_mllm.bundle.spec import LATER, SCHEMA_VERSION, BundleSpec
 from edge_mllm.errors import BundleError, BundleVersionError
 from edge_mllm.typed_json import FieldError, plain, read_typed
 
@@ -34,17 +34,17 @@ def read_spec(data: Any, path: str | Path = "bundle.json") -> BundleSpec:
 
 
 def spec_to_dict(spec: BundleSpec) -> dict[str, Any]:
-    """The JSON object of a spec; ``read_spec(spec_to_dict(spec)) == spec``.
-
-    What newer mechanisms added is left out where it is not used, so that older releases and phones read it.
-    """
+    """The JSON object of a spec; ``read_spec(spec_to_dict(spec)) == spec``."""
     data: dict[str, Any] = plain(dataclasses.asdict(spec))
-    if not spec.npu:
-        del data["npu"]
-    if spec.decoder.state_layers is None:
-        del data["decoder"]["state_layers"]
-    if not spec.prompt.layout.between_rows:
-        del data["prompt"]["layout"]["between_rows"]
-    if spec.vision.patches is not None and not spec.vision.patches.pooled:
-        del data["vision"]["patches"]["pooled"]
+    _leave_out(spec, data)
     return data
+
+
+def _leave_out(value: Any, data: dict[str, Any]) -> None:
+    """Take fields out of ``data``, which ``value`` became, that are :data:`LATER` and have their default."""
+    for each in dataclasses.fields(value):
+        held = getattr(value, each.name)
+        if each.metadata == LATER and held == each.default:
+            del data[each.name]
+        elif dataclasses.is_dataclass(held):
+            _leave_out(held, data[each.name])

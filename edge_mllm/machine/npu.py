@@ -22,6 +22,8 @@ from edge_mllm.errors import EngineError, ExtraMissingError
 SIMULATOR = "EDGE_MLLM_HTP_SIMULATOR"
 ARCHITECTURES = ("v68", "v69", "v73", "v75", "v79", "v81")
 """Generations of Hexagon processors with matrix units that the compiler knows."""
+CHIPS = ("rk3588", "rk3576")
+"""Rockchip's chips that towers are compiled for."""
 _CHIPS = {
     439: ("SM8350", "v68"),
     497: ("QCM6490", "v68"),
@@ -149,8 +151,7 @@ def _hexagon(root: Path) -> Npu | None:
 
 def _rockchip(root: Path) -> Npu | None:
     chip = re.search(r"rockchip,(rk35\d\d)", _read(root / "proc/device-tree/compatible"))
-    known = chip is not None and chip.group(1) in ("rk3588", "rk3576")
-    return Npu("rockchip", chip.group(1).upper(), chip.group(1)) if known and chip is not None else None
+    return Npu("rockchip", chip[1].upper(), chip[1]) if chip is not None and chip[1] in CHIPS else None
 
 
 def _intel(root: Path) -> Npu | None:

@@ -17,8 +17,6 @@ from pathlib import Path
 from edge_mllm.errors import ExtraMissingError
 from edge_mllm.machine.npu import NpuError
 
-CHIPS = ("rk3588", "rk3576")
-"""Chips that towers are compiled for."""
 _NAME, _MODULE = "rknn-toolkit-lite2", "rknnlite"
 _FOLDERS = ("usr/lib", "usr/lib64", "usr/lib/aarch64-linux-gnu")
 _FILE, _VARIABLE = "librknnrt.so", "LIBRKNNRT_PATH"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from edge_mllm.bundle.spec import NpuTarget
 from edge_mllm.errors import BundleError, ExtraMissingError, SettingError
-from edge_mllm.machine.npu import Npu, NpuError, NpuKind, QnnLibrary, find_npus, qnn_library, simulated
-from edge_mllm.machine.rknn import CHIPS, RknnLibrary, rknn_library
+from edge_mllm.machine.npu import CHIPS, Npu, NpuError, NpuKind, QnnLibrary, find_npus, qnn_library, simulated
+from edge_mllm.machine.rknn import RknnLibrary, rknn_library
 from edge_mllm.tower.engines import TOWER_ENGINES, TowerEngine
 from edge_mllm.tower.npu import qnn, rknn
 from edge_mllm.tower.npu.place import NpuPlace, find_tower
@@ -152,7 +152,7 @@ def _best(bundle: OpenBundle, machine: Machine, tiles: int) -> Placement:
             continue
         if passed:
             _log.warning("the tower's graph is compiled for %s when it is loaded: %s", npu.label, passed[0])
-        return Placement("qnn" if npu.kind == "hexagon" else "rknn", npu=place, sure=False)
+        return Placement(next(name for name, kind in _KINDS.items() if kind == npu.kind), npu=place, sure=False)
     _log.warning("the tower runs on the CPU: %s", "; ".join(passed))
     return Placement(sure=False)
 

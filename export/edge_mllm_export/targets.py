@@ -8,8 +8,7 @@ from typing import get_args
 
 from edge_mllm.bundle.spec import NpuPrecision, NpuTarget
 from edge_mllm.errors import SettingError
-from edge_mllm.machine.npu import ARCHITECTURES
-from edge_mllm.machine.rknn import CHIPS
+from edge_mllm.machine.npu import ARCHITECTURES, CHIPS
 
 _TARGETS: tuple[NpuTarget, ...] = get_args(NpuTarget)
 _ARCHITECTURES: dict[NpuTarget, tuple[str, tuple[str, ...]]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,16 +136,12 @@ class LlamaDecoder:
         collected: list[FloatArray] = []
         end = self.n_past + count
         for segment, places in zip(segments, placed, strict=True):
-            bidirectional = not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
-            (length,) = lengths([segment])
-            chunk = length if bidirectional else self._settings.chunk
-            for start in range(0, length, chunk):
+            for start, stop in pairwise([0, *self._ends(segment)]):
                 between_steps()
-                part = slice(start, min(start + chunk, length))
-                outputs = np.zeros(part.stop - part.start, np.int8)
+                outputs = np.zeros(stop - start, np.int8)
                 outputs[-1] = self.n_past + len(outputs) == end
                 outputs |= all_logits
-                self._run(segment, places, part, outputs, causal=not bidirectional)
+                self._run(segment, places, slice(start, stop), outputs, causal=not self._whole(segment))
                 collected += [self._context.logits(int(index)) for index in np.flatnonzero(outputs)]
         return np.stack(collected) if all_logits else collected[-1]
 
@@ -158,14 +155,19 @@ class LlamaDecoder:
             Visual(widened(self.embed(part.ids), self.row_width)) if isinstance(part, Tokens) else part
             for part in segments
         ]
-        count, chunk = sum(lengths(rows)), self._settings.chunk
-        return cut_segments(rows, [min(start + chunk, count) for start in range(0, count, chunk)])
+        return cut_segments(rows, self._chunk_ends(sum(lengths(rows))))
 
     def _ends(self, segment: Segment) -> list[int]:
         """Where a segment that goes in by itself is cut."""
         (count,) = lengths([segment])
-        whole = not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
-        chunk = count if whole else self._settings.chunk
+        return [count] if self._whole(segment) else self._chunk_ends(count)
+
+    def _whole(self, segment: Segment) -> bool:
+        """Whether it is a picture whose tokens see each other."""
+        return not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
+
+    def _chunk_ends(self, count: int) -> list[int]:
+        chunk = self._settings.chunk
         return [min(start + chunk, count) for start in range(0, count, chunk)]
 
     def step(self, token: int) -> FloatArray:

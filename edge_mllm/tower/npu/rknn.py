@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle.spec import NpuTower
+from edge_mllm.bundle.spec import BundleSpec, NpuTower
 from edge_mllm.machine.npu import Npu, NpuError
 from edge_mllm.machine.rknn import RknnLibrary
 from edge_mllm.tower.npu.place import NpuPlace, find_context
@@ -31,8 +32,9 @@ def compiled(bundle: OpenBundle, tower: NpuTower, npu: Npu, library: RknnLibrary
             f"{library.runtime}; install the other librknnrt.so, or export the model again with rknn-toolkit2 "
             f"{library.runtime}"
         )
+    request = ports(*shapes(bundle.spec, tower.tiles))
     return NpuPlace(
-        load=NpuLoad(file=bundle.checked(context.binary), backend=BACKEND, request=ports(bundle, tower.tiles)),
+        load=NpuLoad(file=bundle.checked(context.binary), backend=BACKEND, request=request),
         tiles=tower.tiles,
         npu=npu,
         precision=tower.precision,
@@ -42,10 +44,16 @@ def compiled(bundle: OpenBundle, tower: NpuTower, npu: Npu, library: RknnLibrary
     )
 
 
-def ports(bundle: OpenBundle, tiles: int) -> dict[str, Any]:
-    """Inputs and outputs of a bundle's tower, which the library does not tell."""
-    vision, width = bundle.spec.vision, bundle.spec.decoder.row_width
+def ports(pixels: Sequence[int], embeddings: Sequence[int]) -> dict[str, Any]:
+    """Inputs and outputs of a tower, which the library does not tell, by their shapes."""
     return {
-        "inputs": [["pixels", "tensor(float)", [tiles, 3, vision.tile_height, vision.tile_width]]],
-        "outputs": [["embeddings", "tensor(float)", [tiles, vision.tokens_per_tile, width]]],
+        "inputs": [["pixels", "tensor(float)", [*pixels]]],
+        "outputs": [["embeddings", "tensor(float)", [*embeddings]]],
     }
+
+
+def shapes(spec: BundleSpec, tiles: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of pixels and embeddings of so many tiles."""
+    vision = spec.vision
+    pixels = (tiles, 3, vision.tile_height, vision.tile_width)
+    return pixels, (tiles, vision.tokens_per_tile, spec.decoder.row_width)

@@ -50,6 +50,30 @@ class MmprojSpec:
         return self.tensors(checkpoint) if callable(self.tensors) else self.tensors
 
 
+def transformer_keys(config: Any, image: ImageSpec, *, side: int, patch: int) -> dict[str, Any]:
+    """What :attr:`MmprojSpec.keys` have for every vision transformer of one tile size; floats are float, sizes int.
+
+    Args:
+        config: Of the checkpoint.
+        image: For means and deviations.
+        side: Of a tile, in pixels.
+        patch: Side of a patch.
+    """
+    vision = config.vision_config
+    return {
+        "clip.vision.projection_dim": config.text_config.hidden_size,
+        "clip.vision.image_size": side,
+        "clip.vision.patch_size": patch,
+        "clip.vision.embedding_length": vision.hidden_size,
+        "clip.vision.feed_forward_length": vision.intermediate_size,
+        "clip.vision.block_count": vision.num_hidden_layers,
+        "clip.vision.attention.head_count": vision.num_attention_heads,
+        "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
+        "clip.vision.image_mean": image.mean,
+        "clip.vision.image_std": image.std,
+    }
+
+
 _SIGLIP_LAYER = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",

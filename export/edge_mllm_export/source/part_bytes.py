@@ -145,7 +145,7 @@ def _onnx_size(recipe: str, shapes: Shapes, rotary_values: int) -> PartSize:
     head = shapes.get(_HEAD, shapes[_EMBEDDINGS])
     matrices = {name: shape for name, shape in shapes.items() if name != _EMBEDDINGS} | {_HEAD: head}
     layers = 1 + max((int(found[1]) for name in shapes if (found := _LAYER.search(name))), default=0)
-    block = _onnx_block(recipe)
+    block = find_recipe("onnx", recipe).block
     constants = sum(_onnx_bytes(shape, _onnx_bits(name, recipe, layers), block) for name, shape in matrices.items())
     width = 4 if recipe == "f32" else 2
     table = prod(shapes[_EMBEDDINGS]) * width + _NPY_HEADER
@@ -160,12 +160,6 @@ def _onnx_bits(name: str, recipe: str, layers: int) -> int:
     layer = _LAYER.search(name)
     generous = layer is not None and _more_bits(int(layer[1]), layers)
     return 8 if name == _HEAD or (generous and name.split(".")[-2] in _MIXED) else 4
-
-
-def _onnx_block(recipe: str) -> int:
-    """Weights that share a scale: 128 of ``int4_b128``."""
-    found = re.search(r"_b(\d+)$", recipe)
-    return int(found[1]) if found else 32
 
 
 def _onnx_bytes(shape: tuple[int, ...], bits: int, block: int) -> int:

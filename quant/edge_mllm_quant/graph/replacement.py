@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,28 @@ def attribute(node: onnx.NodeProto, name: str) -> Any:
     from onnx import helper
 
     return next(helper.get_attribute_value(each) for each in node.attribute if each.name == name)
+
+
+def replace_nodes(model: onnx.ModelProto, make: Callable[[onnx.NodeProto], Replacement | None]) -> int:
+    """Put replacements in the place of nodes, in place; return how many.
+
+    Args:
+        model: Changed.
+        make: Gives a node's replacement; None where the node stays.
+    """
+    nodes: list[Any] = []
+    done = 0
+    for node in model.graph.node:
+        replacement = make(node)
+        if replacement is None:
+            nodes.append(node)
+            continue
+        nodes += replacement.nodes
+        model.graph.initializer.extend(replacement.constants)
+        done += 1
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return done
 
 
 class Replacement:

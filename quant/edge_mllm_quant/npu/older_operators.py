@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, tensor_bytes
-from edge_mllm_quant.graph.replacement import Replacement
+from edge_mllm_quant.graph.replacement import Replacement, replace_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -31,17 +31,7 @@ def with_older_operators(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnx
 
-    nodes, constants = [], []
-    for node in model.graph.node:
-        if node.op_type != "Gelu":
-            nodes.append(node)
-            continue
-        plain = _Gelu(node)
-        nodes += plain.nodes
-        constants += plain.constants
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(constants)
+    replace_nodes(model, lambda node: _Gelu(node) if node.op_type == "Gelu" else None)
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     model.ir_version = _IR

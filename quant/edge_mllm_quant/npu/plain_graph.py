@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_mllm.errors import SettingError
 from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
-from edge_mllm_quant.graph.replacement import Replacement, attribute
+from edge_mllm_quant.graph.replacement import Replacement, attribute, replace_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -36,17 +36,7 @@ def plain_graph(model: onnx.ModelProto, tiles: int) -> onnx.ModelProto:
     """
     _fix_tiles(model, tiles)
     _fold_scales(model)
-    nodes, constants = [], []
-    for node in model.graph.node:
-        if node.op_type != _ATTENTION:
-            nodes.append(node)
-            continue
-        plain = _Attention(node)
-        nodes += plain.nodes
-        constants += plain.constants
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(constants)
+    replace_nodes(model, lambda node: _Attention(node) if node.op_type == _ATTENTION else None)
     return _folded(model)
 
 

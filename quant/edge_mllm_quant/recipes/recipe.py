@@ -65,6 +65,11 @@ class Recipe:
     """What was changed in the recipe of this name, as the user wrote it."""
 
     @property
+    def block(self) -> int:
+        """ONNX decoder: weights that share a scale; 1 where none do."""
+        return int(self.builder_options.get(_BLOCK, 1))
+
+    @property
     def base(self) -> str:
         """GGUF: what llama.cpp's quantiser is asked for."""
         return self.gguf_type or self.name
@@ -85,8 +90,11 @@ _ROUNDED_BELOW = 8.0
 """Bits from which rounding hardly shows."""
 
 
+_BLOCK = "block_size"
+
+
 def _int_options(block: int) -> dict[str, str]:
-    return {"block_size": str(block), "accuracy_level": "4"}
+    return {_BLOCK: str(block), "accuracy_level": "4"}
 
 
 _INT_OPTIONS = _int_options(32)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_mllm_quant.graph.replacement import Replacement, attribute
+from edge_mllm_quant.graph.replacement import Replacement, attribute, replace_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -44,21 +44,16 @@ def use_integer_attention(model: onnx.ModelProto, *, least_tokens: int = LEAST_T
         How many operators were replaced.
     """
     shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in _values(model)}
-    nodes: list[Any] = []
-    done = 0
-    for node in model.graph.node:
+
+    def writer(node: onnx.NodeProto) -> _Writer | None:
         shape = _shape_of(node, shapes) if node.op_type == "MultiHeadAttention" else None
         if shape is None or shape.tokens < least_tokens or shape.blocks > MOST_BLOCKS:
-            nodes.append(node)
-            continue
-        writer = _Writer(node, shape)
-        writer.write()
-        nodes += writer.nodes
-        model.graph.initializer.extend(writer.constants)
-        done += 1
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return done
+            return None
+        made = _Writer(node, shape)
+        made.write()
+        return made
+
+    return replace_nodes(model, writer)
 
 
 def _values(model: onnx.ModelProto) -> list[Any]:

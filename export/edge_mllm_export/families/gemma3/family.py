@@ -14,7 +14,7 @@ from edge_mllm.bundle.spec import DecoderSpec, ImageSpec, PromptSpec, TileLayout
 from edge_mllm.bundle.tilers import PanAndScan, SingleTile
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import published_layout as published
-from edge_mllm_export.families.family import Family, MmprojSpec, siglip_tensors
+from edge_mllm_export.families.family import Family, MmprojSpec, siglip_tensors, transformer_keys
 from edge_mllm_export.families.image_settings import STEPS, image_settings
 from edge_mllm_export.families.processor_fields import special_tokens, stop_tokens
 from edge_mllm_export.families.text_config import plain_decoder_spec, resolved_config, text_config
@@ -130,16 +130,7 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
     vision = config.vision_config
     pooled = vision.image_size // vision.patch_size // math.isqrt(config.mm_tokens_per_image)
     return {
-        "clip.vision.projection_dim": config.text_config.hidden_size,
-        "clip.vision.image_size": vision.image_size,
-        "clip.vision.patch_size": vision.patch_size,
-        "clip.vision.embedding_length": vision.hidden_size,
-        "clip.vision.feed_forward_length": vision.intermediate_size,
-        "clip.vision.block_count": vision.num_hidden_layers,
-        "clip.vision.attention.head_count": vision.num_attention_heads,
-        "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
-        "clip.vision.image_mean": image.mean,
-        "clip.vision.image_std": image.std,
+        **transformer_keys(config, image, side=vision.image_size, patch=vision.patch_size),
         "clip.use_gelu": True,
         **({} if pooled == _USUAL_POOLING else {"clip.vision.projector.scale_factor": pooled}),
     }

@@ -12,7 +12,7 @@ from edge_mllm.bundle.spec import ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.bundle.tilers import LongestEdgeGrid
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import published_layout as published
-from edge_mllm_export.families.family import Family, MmprojSpec, siglip_tensors
+from edge_mllm_export.families.family import Family, MmprojSpec, siglip_tensors, transformer_keys
 from edge_mllm_export.families.image_settings import STEPS, ImageSettings, image_settings
 from edge_mllm_export.families.processor_fields import image_prompt
 from edge_mllm_export.families.text_config import decoder_spec, resolved_config, text_config
@@ -110,16 +110,7 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
     image = image_spec(checkpoint)
     assert isinstance(image.tiler, LongestEdgeGrid)  # noqa: S101  (made above)
     return {
-        "clip.vision.projection_dim": config.text_config.hidden_size,
-        "clip.vision.image_size": vision.image_size,
-        "clip.vision.patch_size": vision.patch_size,
-        "clip.vision.embedding_length": vision.hidden_size,
-        "clip.vision.feed_forward_length": vision.intermediate_size,
-        "clip.vision.block_count": vision.num_hidden_layers,
-        "clip.vision.attention.head_count": vision.num_attention_heads,
-        "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
-        "clip.vision.image_mean": image.mean,
-        "clip.vision.image_std": image.std,
+        **transformer_keys(config, image, side=vision.image_size, patch=vision.patch_size),
         "clip.vision.projector.scale_factor": config.scale_factor,
         "clip.use_gelu": True,
         "clip.vision.preproc_image_size": image.tiler.longest_edge,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm.bundle.spec import ImageSpec, PromptSpec, TileLayout, VisionSpec
 from edge_mllm.bundle.tilers import AspectGrid
 from edge_mllm_export.errors import CheckpointError
-from edge_mllm_export.families.family import Family, MmprojSpec
+from edge_mllm_export.families.family import Family, MmprojSpec, transformer_keys
 from edge_mllm_export.families.image_settings import STEPS, image_settings
 from edge_mllm_export.families.processor_fields import image_prompt
 from edge_mllm_export.families.text_config import decoder_spec, resolved_config, text_config
@@ -121,16 +121,7 @@ def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:
         raise CheckpointError("config.json", "vision_config", "is an InternViT-6B, which `mmproj` does not write")
     assert isinstance(image.tiler, AspectGrid)  # noqa: S101  (made above)
     return {
-        "clip.vision.projection_dim": config.text_config.hidden_size,
-        "clip.vision.image_size": vision.image_size[0],
-        "clip.vision.patch_size": vision.patch_size[0],
-        "clip.vision.embedding_length": vision.hidden_size,
-        "clip.vision.feed_forward_length": vision.intermediate_size,
-        "clip.vision.block_count": vision.num_hidden_layers,
-        "clip.vision.attention.head_count": vision.num_attention_heads,
-        "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
-        "clip.vision.image_mean": image.mean,
-        "clip.vision.image_std": image.std,
+        **transformer_keys(config, image, side=vision.image_size[0], patch=vision.patch_size[0]),
         "clip.vision.projector.scale_factor": int(1.0 / config.downsample_ratio),
         "clip.vision.preproc_min_tiles": image.tiler.min_tiles,
         "clip.vision.preproc_max_tiles": image.tiler.max_tiles,

@@ -121,10 +121,10 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
 
 
 def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the tower with its merger."""
-    from edge_mllm_export.families.qwen_vl import tower as qwen2_vl_tower
+    """Every tensor of the tower with its mergers."""
+    from edge_mllm_export.families.qwen_vl import towers
 
-    return qwen2_vl_tower.tower_shapes(resolved_config(checkpoint))
+    return towers.tower_shapes(resolved_config(checkpoint))
 
 
 def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
@@ -136,7 +136,7 @@ def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
 
 def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
     """The tower with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from edge_mllm_export.families.qwen_vl.tower import load_tower
+    from edge_mllm_export.families.qwen_vl.towers import load_tower
 
     return load_tower(checkpoint, resolved_config(checkpoint))
 

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from torch import nn
-from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5VisionModel, Qwen3_5VisionRotaryEmbedding
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel, Qwen3VLVisionRotaryEmbedding
 
-from edge_mllm_export.families.qwen_vl.tower import PREFIXES, as_linear, attend
-from edge_mllm_export.families.tower_weights import fill_from_checkpoint, source_shapes
-
-if TYPE_CHECKING:
-    from edge_mllm_export.checkpoint.checkpoint import Checkpoint
-
-_CLASSES = {
-    "qwen3_vl": (Qwen3VLVisionModel, Qwen3VLVisionRotaryEmbedding),
-    "qwen3_5": (Qwen3_5VisionModel, Qwen3_5VisionRotaryEmbedding),
-}
-"""``model_type`` -> tower and rotary positions; a Qwen3.5's has no layers on the way."""
+from edge_mllm_export.families.qwen_vl.tower import attend
 
 
 class Tower(nn.Module):  # type: ignore[misc]  # torch is not typed here
@@ -82,24 +68,3 @@ def merged(merger: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     width = merger.hidden_size
     joined = merger.norm(hidden.reshape(1, -1, width)) if merger.use_postshuffle_norm else merger.norm(hidden)
     return merger.linear_fc2(merger.act_fn(merger.linear_fc1(joined.reshape(1, -1, width))))
-
-
-def empty_tower(config: Any) -> Tower:
-    """The tower on the meta device: structure without memory."""
-    with torch.device("meta"):
-        return Tower(_CLASSES[config.model_type][0]._from_config(config.vision_config))
-
-
-def tower_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Names in the checkpoint -> shapes."""
-    return source_shapes(empty_tower(config), PREFIXES)
-
-
-def load_tower(checkpoint: Checkpoint, config: Any) -> Tower:
-    """Build the modules without memory, then fill them tensor by tensor."""
-    tower = empty_tower(config)
-    fill_from_checkpoint(tower, checkpoint, PREFIXES)
-    tower.visual.rotary_pos_emb = _CLASSES[config.model_type][1](config.vision_config)
-    tower.visual.patch_embed = as_linear(tower.visual.patch_embed.proj)
-    tower.eval()
-    return tower

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families import published_layout as published
-from edge_mllm_export.families.family import MmprojSpec, Shapes
+from edge_mllm_export.families.family import MmprojSpec
 from edge_mllm_export.families.qwen_vl import qwen2_vl
 from edge_mllm_export.families.text_config import DEEPSTACK, resolved_config, text_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
     from edge_mllm.bundle.spec import DecoderSpec, VisionSpec
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
@@ -73,26 +71,6 @@ def language_config(checkpoint: Checkpoint) -> dict[str, Any]:
     ends = {name: getattr(text, name, None) for name in ("bos_token_id", "eos_token_id")}
     known = {name: value for name, value in ends.items() if value is not None}
     return text_config(checkpoint) | known | {DEEPSTACK: len(deepstack_indexes(checkpoint))}
-
-
-def tower_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the tower with its mergers."""
-    from edge_mllm_export.families.qwen_vl import qwen3_tower
-
-    return qwen3_tower.tower_shapes(resolved_config(checkpoint))
-
-
-def stored_tower(checkpoint: Checkpoint, shapes: Shapes) -> Shapes:
-    """All, and the frequencies of rotary positions."""
-    vision = resolved_config(checkpoint).vision_config
-    return {**shapes, "model.visual.rotary_pos_emb.inv_freq": (vision.hidden_size // vision.num_heads // 4,)}
-
-
-def build_tower(checkpoint: Checkpoint) -> torch.nn.Module:
-    """The tower with the checkpoint's weights, float32; nothing of the language model is loaded."""
-    from edge_mllm_export.families.qwen_vl.qwen3_tower import load_tower
-
-    return load_tower(checkpoint, resolved_config(checkpoint))
 
 
 _LIBMTMD_MERGE = 2
@@ -156,9 +134,6 @@ FAMILY = replace(
     vision=vision_spec,
     decoder=decoder_spec,
     text_config=language_config,
-    tower_shapes=tower_shapes,
-    stored_tower=stored_tower,
-    build_tower=build_tower,
     mmproj=MmprojSpec(projector_type="qwen3vl_merger", keys=mmproj_keys, tensors=mmproj_tensors),
     checkpoints=("Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"),
     licence="Apache-2.0",

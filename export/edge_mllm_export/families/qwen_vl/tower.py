@@ -2,32 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
 from torch import nn
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VisionTransformerPretrainedModel,
-    Qwen2_5_VLVisionRotaryEmbedding,
-)
-from transformers.models.qwen2_vl.modeling_qwen2_vl import (
-    ALL_ATTENTION_FUNCTIONS,
-    Qwen2VisionTransformerPretrainedModel,
-    Qwen2VLVisionRotaryEmbedding,
-    apply_rotary_pos_emb_vision,
-)
-
-from edge_mllm_export.families.tower_weights import fill_from_checkpoint, source_shapes
-
-if TYPE_CHECKING:
-    from edge_mllm_export.checkpoint.checkpoint import Checkpoint
-
-PREFIXES = {"visual.": "model.visual."}
-_CLASSES = {
-    "qwen2_vl": (Qwen2VisionTransformerPretrainedModel, Qwen2VLVisionRotaryEmbedding),
-    "qwen2_5_vl": (Qwen2_5_VisionTransformerPretrainedModel, Qwen2_5_VLVisionRotaryEmbedding),
-}
-"""``model_type`` -> tower and rotary positions."""
+from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIONS, apply_rotary_pos_emb_vision
 
 Windows = tuple[torch.Tensor, torch.Tensor]
 """Patches of each window [windows, slots], -1 where there is none, and each patch's place in that table [patches]."""
@@ -89,32 +66,3 @@ def attend(
     out, _ = function(module, *heads, filled, scaling=module.scaling, dropout=0.0, is_causal=False)
     rows = out.reshape(-1, hidden.shape[2])
     return module.proj(rows[None] if within is None else rows[None, within[1]])
-
-
-def empty_tower(config: Any) -> Tower:
-    """The tower on the meta device: structure without memory."""
-    with torch.device("meta"):
-        return Tower(_CLASSES[config.model_type][0]._from_config(config.vision_config))
-
-
-def tower_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Names in the checkpoint -> shapes."""
-    return source_shapes(empty_tower(config), PREFIXES)
-
-
-def load_tower(checkpoint: Checkpoint, config: Any) -> Tower:
-    """Build the modules without memory, then fill them tensor by tensor."""
-    tower = empty_tower(config)
-    fill_from_checkpoint(tower, checkpoint, PREFIXES)
-    tower.visual.rotary_pos_emb = _CLASSES[config.model_type][1](config.vision_config)
-    tower.visual.patch_embed = as_linear(tower.visual.patch_embed.proj)
-    tower.eval()
-    return tower
-
-
-def as_linear(convolution: nn.Conv3d) -> nn.Linear:
-    """A convolution whose steps are as long as its kernel, as the matrix product over packed patches that it is."""
-    weight = convolution.weight.detach().flatten(1)
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=convolution.bias is not None, device="meta")
-    linear.weight, linear.bias = nn.Parameter(weight, requires_grad=False), convolution.bias
-    return linear

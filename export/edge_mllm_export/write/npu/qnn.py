@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.bundle.spec import NpuTower
-from edge_mllm.errors import SettingError
 from edge_mllm.machine.npu import QnnLibrary, qnn_library
 from edge_mllm_export.errors import NpuNodesError
 from edge_mllm_export.job import Announce, Job
 from edge_mllm_export.write.npu.qnn_compiler import compile_graph, nodes_on_cpu
-from edge_mllm_export.write.npu.tower_graph import traced
+from edge_mllm_export.write.npu.tower_graph import save_whole, traced
 from edge_mllm_export.write.place import describe
-from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
 from edge_mllm_quant.npu.fixed_scales import Bits, fix_scales
 from edge_mllm_quant.npu.plain_graph import plain_graph
 from edge_mllm_quant.tower.tower import migrated
@@ -45,9 +43,7 @@ def _write(job: Job, target: Target, tiles: int, library: QnnLibrary, announce: 
     file = job.staging / f"vision.{target.kind}{suffix}.onnx"
     announce(f"writing {file.name}")
     model, report = _graph(job, target, tiles)
-    if tensor_bytes(model) >= PROTOBUF_LIMIT:
-        raise SettingError("`target`: the tower does not fit the 2 GB of one file, as NPUs want it")
-    save_graph(model, file)
+    save_whole(model, file)
     half = target.precision == "fp16"
     left = nodes_on_cpu(library, file, (target.architectures or (_DEFAULT_ARCHITECTURE,))[0], half=half)
     if left:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_mllm.bundle.spec import NpuContext, NpuTower
-from edge_mllm.errors import SettingError
 from edge_mllm.machine.npu import Npu
 from edge_mllm.tower.npu.place import NpuPlace
 from edge_mllm.tower.npu.process import NpuLoad, NpuProcess, NpuSession
+from edge_mllm.tower.npu.rknn import ports, shapes
 from edge_mllm_export.errors import NpuFidelityError
 from edge_mllm_export.job import Announce, Job
 from edge_mllm_export.write.npu.toolkit import Toolkit, find_toolkit
+from edge_mllm_export.write.npu.tower_graph import save_whole
 from edge_mllm_export.write.place import describe
-from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
 from edge_mllm_quant.npu.older_operators import with_older_operators
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def write_rknn_tower(job: Job, target: Target, model: onnx.ModelProto, announce:
         NpuError: The toolkit refuses the graph, or died.
         RknnToolkitError: There is no toolkit.
     """
-    if tensor_bytes(model) >= PROTOBUF_LIMIT:
-        raise SettingError("`target`: the tower does not fit the 2 GB of one file, as NPUs want it")
-    save_graph(with_older_operators(model), job.work / GRAPH)
+    save_whole(with_older_operators(model), job.work / GRAPH)
     toolkit, held_back = find_toolkit(announce), _held_back(job.npu_samples)
     exact = _exact(job.work / GRAPH, held_back)
     quantised = target.precision == "int8"
@@ -126,8 +124,7 @@ def toolkit_load(
         "chip": chip,
         "dataset": "" if way is FLOATS else str(work / SAMPLES),
         "out": "" if out is None else str(out),
-        "inputs": [["pixels", "tensor(float)", [1, *pixels[1:]]]],
-        "outputs": [["embeddings", "tensor(float)", [1, *embeddings[1:]]]],
+        **ports((1, *pixels[1:]), (1, *embeddings[1:])),
         **({"config": {}, "hybrid": False} if way is FLOATS else way.request),
     }
     python = (str(toolkit.python), "-I")
@@ -145,10 +142,10 @@ def simulated_place(spec: BundleSpec, tower: NpuTower, work: Path) -> NpuPlace:
     Raises:
         RknnToolkitError: There is no toolkit.
     """
-    context, toolkit, vision = tower.contexts[0], find_toolkit(), spec.vision
+    context, toolkit = tower.contexts[0], find_toolkit()
     way = next((way for way in WAYS if way.name == tower.report["scales"]), FLOATS)
-    rows = (1, vision.tokens_per_tile, spec.decoder.row_width)
-    load = toolkit_load(toolkit, work, context.architecture, way, rows, (1, 3, vision.tile_height, vision.tile_width))
+    pixels, embeddings = shapes(spec, 1)
+    load = toolkit_load(toolkit, work, context.architecture, way, embeddings, pixels)
     return NpuPlace(
         load=load,
         tiles=tower.tiles,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_mllm.errors import SettingError
 from edge_mllm_export.write.vision.tower import forget_tracing, trace_tower
+from edge_mllm_quant.graph.files import PROTOBUF_LIMIT, save_graph, tensor_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
     from edge_mllm_export.job import Job
@@ -20,3 +24,14 @@ def traced(job: Job) -> onnx.ModelProto:
     )
     forget_tracing(model)
     return model
+
+
+def save_whole(model: onnx.ModelProto, file: Path) -> None:
+    """Write a graph with its weights in one file, as compilers of NPUs want it.
+
+    Raises:
+        SettingError: It is too large for one.
+    """
+    if tensor_bytes(model) >= PROTOBUF_LIMIT:
+        raise SettingError("`target`: the tower does not fit the 2 GB of one file, as NPUs want it")
+    save_graph(model, file)
