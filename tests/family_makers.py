@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
+from typing import Any
 
 MAKERS = {
     "idefics3": ("tiny_models", "make_tiny_smolvlm"),
@@ -29,3 +31,13 @@ def make_tiny(family: str, folder: Path) -> Path:
     module, function = MAKERS[family]
     made: Path = getattr(importlib.import_module(module), function)(folder / family)
     return made
+
+
+def changed_copy(checkpoint: Path, directory: Path, file: str, change: dict[str, Any]) -> Path:
+    """Links to a checkpoint's files in a directory that is there, but for a JSON file with other fields."""
+    for path in checkpoint.iterdir():
+        (directory / path.name).symlink_to(path)
+    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
+    (directory / file).unlink()
+    (directory / file).write_text(json.dumps(document), encoding="utf-8")
+    return directory

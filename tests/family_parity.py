@@ -151,6 +151,21 @@ def check_native_goldens(pair: Pair, tiler: NativeResolution) -> None:
         assert plan_tiles(row["width"], row["height"], tiler).tokens(1) == row["tokens"] == row["tiles"] // 4
 
 
+def compare_system_message(pair: Pair) -> None:
+    """A system message before a question about a picture has the reference's ids."""
+    from PIL import Image
+
+    rgb = picture(90, 50)
+    question = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "Be short."}]},
+        {"role": "user", "content": question},
+    ]
+    expected = pair.processor.inputs(messages, [Image.fromarray(rgb)])["input_ids"][0]
+    ours = build_prompt(messages, [pair.cut([rgb])[0].plan], pair.spec, pair.tokenizer, pair.template)
+    assert ours.ids.tolist() == expected.tolist()
+
+
 def compare_pictures(pair: Pair, count: int, question: str) -> Comparison:
     """A question about ``count`` pictures of different sizes, equal through both."""
     found = pair.compare([picture(30 + 40 * number, 50) for number in range(count)], question)

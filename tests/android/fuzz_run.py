@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from android.families import exported
-from android.fuzzed_bundles import Fuzzed, case_of
+from android.fuzzed_bundles import SHARES, Fuzzed
+from fuzz.cases import case_of
 from fuzz.run import worked_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def run_cases(sources: list[Path], numbers: list[int], *, seed: int, picture: Pa
             start = time.perf_counter()
             outcome, text = core.ask(question)
             seconds = round(time.perf_counter() - start, 3)
-            found.append(Found(number, case_of(number), outcome, text.replace(scratch, ""), seconds))
+            found.append(Found(number, case_of(number, SHARES), outcome, text.replace(scratch, ""), seconds))
             if outcome not in GOOD:
                 print(found[-1], flush=True)
         core.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fuzz.cases import damage, write_file
+from fuzz.cases import case_of, damage, write_file
 from fuzz.mutations import damaged_json, damaged_text
 
 SHARES: Mapping[str, int] = {
@@ -36,16 +36,6 @@ _PATTERNS = (
 _PATHS = ("../{}", "/etc/passwd", "./../{}", "a/../../{}", "", ".", "..", "\0", "\\{}", "a" * 5000, "\ud800", "\n{}")
 
 
-def case_of(number: int) -> str:
-    """The kind of the ``number``-th case; every hundred cases have all kinds in their shares."""
-    place = number * 37 % 100
-    for kind, share in SHARES.items():
-        if place < share:
-            return kind
-        place -= share
-    raise AssertionError(number)
-
-
 class Fuzzed:
     """A damaged copy of one of several bundles."""
 
@@ -66,7 +56,7 @@ class Fuzzed:
             "decoder": _decoder, "tower": _tower, "embeddings": _embeddings, "missing": _missing, "path": _path,
             "hash": _hash,
         }  # fmt: skip
-        kind = case_of(number)
+        kind = case_of(number, SHARES)
         makers[kind](manifest, place, rng)
         text = json.dumps(manifest)
         text = damaged_json(text, rng) if kind == "bundle.json" else text

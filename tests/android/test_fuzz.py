@@ -10,7 +10,8 @@ import pytest
 from android.conftest import Core
 from android.families import exported
 from android.fuzz_run import FAMILIES, GOOD, STARTER, Watched, outcome_of, picture_at, run_cases, summary
-from android.fuzzed_bundles import SHARES, Fuzzed, case_of
+from android.fuzzed_bundles import SHARES, Fuzzed
+from fuzz.cases import case_of
 
 ONCE_FAILED = (71, 75, 128, 136, 171, 239, 308, 328, 452, 517, 758, 801, 2212)
 """Cases of the starter alone that raised something foreign when they were first run."""
@@ -29,7 +30,7 @@ def test_forty_mutated_bundles(core_script: Path, starter: Path) -> None:
     assert [each for each in found if each.outcome not in GOOD] == []
     told = summary(found, seed=19, sources=[starter], seconds=1.0)
     assert told["cases"] == 40 + len(ONCE_FAILED) and told["outcomes"]["answered"] > 3
-    assert {case_of(number) for number in range(100)} == set(SHARES)
+    assert {case_of(number, SHARES) for number in range(100)} == set(SHARES)
 
 
 @pytest.mark.slow

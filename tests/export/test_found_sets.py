@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from config_sets import Files, planned, write_set
 from family_parity import Pair
-from found_sets import INTERN_VIT, PLANNED, SAVED_BY_5, SO400M, VLLAMA, Files, bunny_phi, granite_docling
+from found_sets import INTERN_VIT, PLANNED, SAVED_BY_5, SO400M, VLLAMA, bunny_phi, granite_docling
 from image_settings import picture
 from tiny_anyres import make_tiny_llava_onevision
 from tiny_internvl import make_tiny_internvl
@@ -30,20 +31,10 @@ from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.write.sections import check_sections
 
 
-def write_set(directory: Path, files: Files) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, document in files.items():
-        write_json(directory / f"{name}.json", document)
-    return directory
-
-
 @pytest.mark.parametrize("name", PLANNED)
 def test_a_set_is_planned_at_its_true_size(name: str, tmp_path: Path) -> None:
-    files, (layers, width, context, tokens) = PLANNED[name]
-    facts = facts_of_source(str(write_set(tmp_path, files())))
-    assert facts.shape is not None
-    assert (facts.shape.decoder.n_layer, facts.shape.decoder.n_embd) == (layers, width)
-    assert (facts.context_length, facts.vision.tokens_per_tile) == (context, tokens)
+    files, expected = PLANNED[name]
+    planned(tmp_path, files(), expected)
 
 
 def _unknown(name: str, model_type: str, **fields: Any) -> Files:

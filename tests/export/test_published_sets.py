@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from config_sets import Files, planned, write_set
 from family_makers import make_tiny
 from family_parity import Pair
 from image_settings import picture
@@ -31,8 +32,6 @@ from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.write.gguf.backbones import check_backbone
 from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_export.write.sections import check_sections
-
-Files = dict[str, dict[str, Any]]
 
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -239,20 +238,10 @@ PLANNED: dict[str, tuple[Callable[[], Files], tuple[int, int, int, int]]] = {
 """Set -> its files, and layers, width, context and visual tokens of a tile of the plan."""
 
 
-def write_set(directory: Path, files: Files) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, document in files.items():
-        write_json(directory / f"{name}.json", document)
-    return directory
-
-
 @pytest.mark.parametrize("name", PLANNED)
 def test_a_published_set_is_planned_at_its_true_size(name: str, tmp_path: Path) -> None:
-    files, (layers, width, context, tokens) = PLANNED[name]
-    facts = facts_of_source(str(write_set(tmp_path, files())))
-    assert facts.shape is not None
-    assert (facts.shape.decoder.n_layer, facts.shape.decoder.n_embd) == (layers, width)
-    assert (facts.context_length, facts.vision.tokens_per_tile) == (context, tokens)
+    files, expected = PLANNED[name]
+    facts = planned(tmp_path, files(), expected)
     assert all(part.weight_bytes > 0 for parts in facts.decoders.values() for part in parts)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
+from family_makers import changed_copy
 from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
 from image_settings import picture
 from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_differences, tensors
@@ -217,11 +218,7 @@ def test_pan_and_scan_is_refused_where_it_is_unknown(tiny_smolvlm: Path, tmp_pat
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, file: str, change: dict, says: str
 ) -> None:
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
-    (tmp_path / file).unlink()
-    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+    changed_copy(checkpoint, tmp_path, file, change)
     opened = open_checkpoint(tmp_path)
     family = find_family(opened)
     with pytest.raises(EdgeMLLMError, match=says):

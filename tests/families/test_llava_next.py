@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
+from family_makers import changed_copy
 from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
 from tiny_anyres import NEXT_GRIDS, make_tiny_llava_next
 
@@ -191,11 +192,7 @@ def _damage(out: Path) -> None:
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, file: str, change: dict, says: str
 ) -> None:
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
-    (tmp_path / file).unlink()
-    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+    changed_copy(checkpoint, tmp_path, file, change)
     opened = open_checkpoint(tmp_path)
     family = find_family(opened)
     with pytest.raises(EdgeMLLMError, match=says):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
+from family_makers import changed_copy
 from family_parity import GOLDEN_SIZES, Pair, _golden_rows, compare_pictures, seeded_sizes
 from tiny_minicpm_v import make_tiny_minicpm_v, make_tiny_minicpm_v_2_6, make_tiny_minicpm_v_4_5
 
@@ -286,11 +287,7 @@ def _load(path: Path) -> None:
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, file: str, change: dict[str, Any], says: str
 ) -> None:
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
-    (tmp_path / file).unlink()
-    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+    changed_copy(checkpoint, tmp_path, file, change)
     with pytest.raises(EdgeMLLMError, match=says):
         opened = open_checkpoint(tmp_path)
         family = find_family(opened)

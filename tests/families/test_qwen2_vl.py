@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
+from family_makers import changed_copy
 from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures
 from image_settings import picture
 from tiny_qwen2_vl import make_tiny_qwen2_vl
@@ -193,11 +194,7 @@ def _sections(*sizes: int) -> dict[str, object]:
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, file: str, change: dict, says: str
 ) -> None:
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
-    (tmp_path / file).unlink()
-    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+    changed_copy(checkpoint, tmp_path, file, change)
     opened = open_checkpoint(tmp_path)
     family = find_family(opened)
     with pytest.raises(EdgeMLLMError, match=says):

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures
-from image_settings import picture
+from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures, compare_system_message
 from tiny_qwen3_5 import LAYERS, make_tiny_qwen3_5
 
 import edge_mllm
@@ -20,7 +19,6 @@ from edge_mllm.bundle.numbers import check_numbers
 from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.errors import BundleError, EdgeMLLMError, EngineError, PartMismatchError, SettingError
-from edge_mllm.prompt.build import build_prompt
 from edge_mllm.session.files import open_bundle
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.checkpoint.shard_writer import save_tensors
@@ -58,17 +56,7 @@ def test_ids_with_pictures(pair: Pair, count: int) -> None:
 
 
 def test_ids_with_a_system_message(pair: Pair) -> None:
-    from PIL import Image
-
-    rgb = picture(90, 50)
-    question = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
-    messages = [
-        {"role": "system", "content": [{"type": "text", "text": "Be short."}]},
-        {"role": "user", "content": question},
-    ]
-    expected = pair.processor.inputs(messages, [Image.fromarray(rgb)])["input_ids"][0]
-    ours = build_prompt(messages, [pair.cut([rgb])[0].plan], pair.spec, pair.tokenizer, pair.template)
-    assert ours.ids.tolist() == expected.tolist()
+    compare_system_message(pair)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,31 @@
+"""Sets of configuration files without weights: written, and planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge_mllm.costs.facts import ModelFacts
+from edge_mllm_export.checkpoint.checkpoint import write_json
+from edge_mllm_export.source.facts import facts_of_source
+
+Files = dict[str, dict[str, Any]]
+"""Name of a JSON file without its ending -> what is in it."""
+
+
+def write_set(directory: Path, files: Files) -> Path:
+    """Write a set; return its directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, document in files.items():
+        write_json(directory / f"{name}.json", document)
+    return directory
+
+
+def planned(directory: Path, files: Files, expected: tuple[int, int, int, int]) -> ModelFacts:
+    """What ``plan`` reads of a set, whose layers, width, context and visual tokens of a tile are as expected."""
+    facts = facts_of_source(str(write_set(directory, files)))
+    assert facts.shape is not None
+    decoder = facts.shape.decoder
+    found = (decoder.n_layer, decoder.n_embd, facts.context_length, facts.vision.tokens_per_tile)
+    assert found == expected
+    return facts
