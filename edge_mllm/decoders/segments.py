@@ -34,7 +34,7 @@ def visual_tokens(segments: Sequence[Segment], n_past: int) -> int | None:
 def split_segments(segments: Sequence[Segment], skip: int, borders: Sequence[int]) -> list[list[Segment]]:
     """Segments without their first ``skip`` cells, grouped so that a group ends at every border.
 
-    Borders lie between segments or within text.
+    Borders lie between segments, within text, or within a picture whose tokens have no grid.
     """
     groups: list[list[Segment]] = [[]]
     done = 0
@@ -48,23 +48,6 @@ def split_segments(segments: Sequence[Segment], skip: int, borders: Sequence[int
                 groups.append([])
         done = end
     return [group for group in groups if group]
-
-
-def cut_segments(segments: Sequence[Segment], ends: Sequence[int]) -> list[list[Segment]]:
-    """Segments in pieces that end after so many cells; the last end is the number of all. No picture has a grid."""
-    pieces: list[list[Segment]] = []
-    start = 0
-    for end in ends:
-        piece: list[Segment] = []
-        done = 0
-        for segment, length in zip(segments, lengths(segments), strict=True):
-            first, last = max(start - done, 0), min(end - done, length)
-            if first < last:
-                piece.append(_part(segment, slice(first, last)))
-            done += length
-        pieces.append(piece)
-        start = end
-    return pieces
 
 
 def _part(segment: Segment, which: slice) -> Segment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,15 @@ from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.source.source import resolve_source
 
 QUICK = {"internvl", "llava", "gemma3"}
-OTHERS = sorted(set(MAKERS) - QUICK - {"qwen2_vl", "qwen2_5_vl", "minicpm_v"})
-FAMILIES = [*sorted(QUICK), *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+ANY_SIZE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "minicpm_v"}
+
+
+def parametrized(quick: set[str], every: set[str]) -> list[Any]:
+    """Some families in ``make test``, the others in ``make slow``."""
+    return [*sorted(quick), *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(every - quick))]
+
+
+FAMILIES = parametrized(QUICK, set(MAKERS) - ANY_SIZE)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -55,10 +63,11 @@ def test_the_whole_tower_is_taken(name: str, tmp_path: Path) -> None:
     assert nodes_on_cpu(qnn_library(), tmp_path / "plain.onnx", "v75", half=True) == {}
 
 
-def test_towers_of_any_size_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", parametrized({"qwen2_vl"}, ANY_SIZE))
+def test_towers_of_any_size_are_refused(name: str, tmp_path: Path) -> None:
     options = ExportOptions(format="gguf", calibration=False, verify=False, target="qnn-htp:v75")
     with pytest.raises(SettingError, match="of any size and the graph of an NPU has one: padding"):
-        export_bundle(str(make_tiny("qwen2_vl", tmp_path)), tmp_path / "out.edge", options)
+        export_bundle(str(make_tiny(name, tmp_path)), tmp_path / "out.edge", options)
     assert not (tmp_path / "out.edge").exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 import edge_mllm
 from edge_mllm.bundle.files import read_bundle
 from edge_mllm.decoders.protocol import Tokens, Visual
-from edge_mllm.decoders.segments import cut_segments, lengths
+from edge_mllm.decoders.segments import lengths, split_segments
 from edge_mllm.errors import EngineError
 from edge_mllm.interruption import interruptible
 from edge_mllm.tower.engines import open_tower
@@ -144,7 +144,7 @@ def test_pictures_that_are_there_or_thinned_are_not_waited_for():
 def test_segments_are_cut_anywhere():
     rows = np.arange(20, dtype=np.float32).reshape(10, 2)
     segments = [Tokens(np.arange(4)), Visual(rows), Tokens(np.arange(3))]
-    pieces = cut_segments(segments, [2, 9, 16, 17])
+    pieces = split_segments(segments, 0, [2, 9, 16, 17])
     assert [lengths(piece) for piece in pieces] == [[2], [2, 5], [5, 2], [1]]
     np.testing.assert_array_equal(np.concatenate([pieces[1][1].embeddings, pieces[2][0].embeddings]), rows)
     assert np.shares_memory(pieces[1][1].embeddings, rows)

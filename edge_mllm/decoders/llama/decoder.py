@@ -25,7 +25,7 @@ from edge_mllm.decoders.llama.mapping import worth_mapping
 from edge_mllm.decoders.llama.token_rows import TokenRows, find_token_rows
 from edge_mllm.decoders.positions import Placed, PositionTrack, joined
 from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens, Visual
-from edge_mllm.decoders.segments import check_segments, cut_segments, lengths, visual_tokens, widened
+from edge_mllm.decoders.segments import check_segments, lengths, split_segments, visual_tokens, widened
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
 from edge_mllm.interruption import between_steps
@@ -150,12 +150,12 @@ class LlamaDecoder:
         if self._track.axes > 1:
             return [list(segments)]
         if not self._joins(segments):
-            return [piece for segment in segments for piece in cut_segments([segment], self._ends(segment))]
+            return [piece for segment in segments for piece in split_segments([segment], 0, self._ends(segment))]
         rows: list[Segment] = [
             Visual(widened(self.embed(part.ids), self.row_width)) if isinstance(part, Tokens) else part
             for part in segments
         ]
-        return cut_segments(rows, self._chunk_ends(sum(lengths(rows))))
+        return split_segments(rows, 0, self._chunk_ends(sum(lengths(rows))))
 
     def _ends(self, segment: Segment) -> list[int]:
         """Where a segment that goes in by itself is cut."""

@@ -28,7 +28,7 @@ from edge_mllm.decoders.segments import (
     block_numbers,
     check_segments,
     chunks,
-    cut_segments,
+    split_segments,
     visual_tokens,
     widened,
 )
@@ -139,7 +139,7 @@ class OrtDecoder:
         if self._track.axes > 1 or (self._prompt is not None and self._prompt.pays(len(blocks))):
             return [list(segments)]
         ends = [end for _, end in chunks(blocks, self._settings.chunk, whole=self._graph.has_blocks)]
-        return cut_segments(segments, ends)
+        return split_segments(segments, 0, ends)
 
     def warm(self, count: int) -> None:
         """Load the prompt weights, where a prefill of ``count`` tokens will use them."""
