@@ -239,7 +239,7 @@ def test_the_command_prints_what_edge_mllm_prints(core_script: Path, tmp_path: P
     assert printed["text"] == expected["text"]
     assert all(printed["timings"][name] > 0 for name in _TIMES)
     parts = sum(printed["timings"][name] for name in ("preprocess_s", "vision_s", "prefill_s"))
-    assert parts <= printed["timings"]["ttft_s"] < parts + 0.5
+    assert parts <= printed["timings"]["ttft_s"]
     for command, array in (("pixels", pixels), ("ids", ids)):
         out = tmp_path / f"{command}.npy"
         more = [prompt] if command == "ids" else []

@@ -111,7 +111,7 @@ def test_escapes_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     start = time.perf_counter()
     with pytest.raises(PromptError) as caught:
         ChatTemplate(ESCAPES[name]).render(MESSAGES, SPECIAL)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 60  # without a bound: for ever
     assert "MemoryError" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -270,8 +269,6 @@ def test_extras_are_read_from_the_requirements() -> None:
     assert missing_by_extra(requirements) == {"dev": ("no-such-distribution-here",)}
 
 
-def test_this_machine_is_looked_at_in_under_three_seconds() -> None:
-    start = time.perf_counter()
+def test_this_machine_is_looked_at() -> None:
     found = diagnose(gather_facts())
-    assert time.perf_counter() - start < 3
     assert {"processor", "onnxruntime", "memory", "threads"} <= {f.topic for f in found}

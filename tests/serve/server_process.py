@@ -62,7 +62,7 @@ class Served:
 def serving(*args: object, env: dict[str, str] | None = None, slow: bool = False) -> Iterator[Served]:
     """A server on a port of its own, until the block ends; it must have said nothing but its address.
 
-    Every token of a ``slow`` one takes a millisecond more, so that what happens during an answer has time to happen.
+    Every token of a ``slow`` one takes 4 ms more, so that what happens during an answer has time to happen.
     """
     program = ["-P", str(Path(__file__).with_name("slow_edge_mllm.py"))] if slow else ["-m", "edge_mllm"]
     command = [sys.executable, *program, "serve", "--port", "0", *map(str, args)]

