@@ -22,6 +22,7 @@ MAKERS = {
     "qwen3_5": ("tiny_qwen3_5", "make_tiny_qwen3_5"),
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
     "minicpm_v": ("tiny_minicpm_v", "make_tiny_minicpm_v"),
+    "minicpm_v_4_6": ("tiny_minicpm_v_4_6", "make_tiny_minicpm_v_4_6"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""
 

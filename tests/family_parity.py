@@ -20,6 +20,7 @@ from edge_mllm.prompt.template import ChatTemplate
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.reference.processor import load_processor
+from edge_mllm_export.reference.strips import SIZES, is_strip, unrolled
 from edge_mllm_export.write.tokenizer_files import tokenizer_json
 
 GOLDEN_SIZES = [
@@ -176,7 +177,9 @@ def compare_pictures(pair: Pair, count: int, question: str) -> Comparison:
 
 def reference_tiles(out: dict[str, np.ndarray], spec: Any) -> np.ndarray:
     """Tiles of all pictures in order, without the tiles of zeros that fill up pictures with fewer tiles."""
-    pixels = out["pixel_values"]
+    pixels, patches = out["pixel_values"], spec.vision.patches
+    if patches is not None and is_strip(pixels, patches):
+        return unrolled(pixels, out[SIZES], patches)
     if pixels.ndim == 2:  # packed patches
         return pixels
     if pixels.ndim == 4 or "image_sizes" not in out:

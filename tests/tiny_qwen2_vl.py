@@ -117,13 +117,11 @@ def save(model: Any, directory: Path, name: str) -> dict[str, Any]:
     from transformers import GenerationConfig
 
     directory.mkdir(parents=True, exist_ok=True)
-    shape, marks = load_shape(name), ends(name)
+    shape = load_shape(name)
     settings = shape.tokenizer_config | {"model_max_length": 4096}
     write_tokenizer(directory, replace(shape.tokenizer, base_size=BASE), settings)
-    stops = [marks["eos_token_id"], marks["bos_token_id"]]
-    model.generation_config = GenerationConfig(
-        bos_token_id=marks["bos_token_id"], eos_token_id=stops, pad_token_id=marks["bos_token_id"]
-    )
+    end, plain = (BASE + shape.tokenizer.added.index(token) for token in ("<|im_end|>", "<|endoftext|>"))
+    model.generation_config = GenerationConfig(bos_token_id=plain, eos_token_id=[end, plain], pad_token_id=plain)
     _disable_progress_bars()
     model.save_pretrained(directory)
     (directory / "chat_template.jinja").write_text(shape.chat_template, encoding="utf-8")

@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edge_mllm.bundle.tilers import Tiler
+from edge_mllm.bundle.tilers import LATER, Tiler
 from edge_mllm.bundle.turns import Turns
 
 SCHEMA_VERSION = 1
 DECIDED = "decided"
-LATER = {"later": True}
-"""Metadata of a field that a later mechanism added: bundle.json has it only where it is used, so that older releases
-and phones read the others."""
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Positions = Literal["sequential", "mrope"]
@@ -98,6 +95,8 @@ class DecoderSpec:
     context_length: int
     positions: Positions = "sequential"
     mrope_sections: tuple[int, ...] = ()
+    """How rotary frequencies are shared among time, row and column. With sequential positions all three are the same
+    number: pictures run on like text."""
     image_attention: ImageAttention = "causal"
     head_dim: int | None = None
     """Size of one key or value head; needed for ONNX graphs that leave that dimension of the cache symbolic."""
@@ -112,6 +111,11 @@ class DecoderSpec:
     state_layers: int | None = field(default=None, metadata=LATER)
     """So many layers keep one state of fixed size instead of keys and values, which cannot be cut back to an earlier
     token. None where there are none."""
+
+    @property
+    def axes(self) -> int:
+        """Numbers that the position of a token has."""
+        return 3 if self.positions == "mrope" or self.mrope_sections else 1
 
     @property
     def row_width(self) -> int:

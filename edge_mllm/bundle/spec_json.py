@@ -36,15 +36,15 @@ def read_spec(data: Any, path: str | Path = "bundle.json") -> BundleSpec:
 def spec_to_dict(spec: BundleSpec) -> dict[str, Any]:
     """The JSON object of a spec; ``read_spec(spec_to_dict(spec)) == spec``."""
     data: dict[str, Any] = plain(dataclasses.asdict(spec))
-    _leave_out(spec, data)
+    leave_out(spec, data)
     return data
 
 
-def _leave_out(value: Any, data: dict[str, Any]) -> None:
+def leave_out(value: Any, data: dict[str, Any]) -> None:
     """Take fields out of ``data``, which ``value`` became, that are :data:`LATER` and have their default."""
     for each in dataclasses.fields(value):
         held = getattr(value, each.name)
         if each.metadata == LATER and held == each.default:
             del data[each.name]
         elif dataclasses.is_dataclass(held):
-            _leave_out(held, data[each.name])
+            leave_out(held, data[each.name])

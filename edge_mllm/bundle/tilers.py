@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+LATER = {"later": True}
+"""Metadata of a field that a later mechanism added: bundle.json has it only where it is used, so that older releases
+and phones read the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ class AdaptiveSlices:
     """The whole picture first; of a large one, a grid of equal slices after it, row by row.
 
     Each has about as many pixels as a square of ``tile`` pixels a side, and keeps the picture's ratio of sides: both
-    are whole patches, and sizes differ from picture to picture.
+    are whole patches, or whole squares of ``merge`` x ``merge`` patches, and sizes differ from picture to picture.
     """
 
     kind: Literal["adaptive_slices"] = "adaptive_slices"
@@ -116,6 +120,14 @@ class AdaptiveSlices:
     patch: int
     """Side of a patch in pixels."""
     max_slices: int
+    merge: int | None = field(default=None, metadata=LATER)
+    """``merge`` x ``merge`` patches become one visual token, so that larger slices have more; None where every slice
+    becomes as many tokens as any other."""
+
+    @property
+    def unit(self) -> int:
+        """Sides of slices are whole multiples of so many pixels."""
+        return self.patch * (self.merge or 1)
 
 
 Tiler = LongestEdgeGrid | AspectGrid | NativeResolution | BestFitGrid | SingleTile | PanAndScan | AdaptiveSlices

@@ -68,13 +68,13 @@ def prompt_tokens(facts: ModelFacts, ask: Ask) -> int:
 def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> Work:
     """Operations and attention scores of the tower over one picture, counted in its runs.
 
-    A tower that takes any size runs once, over all patches of the picture, or once a tile where it pools them.
+    A tower that takes any size runs over all patches of a picture, or of each of its tiles, which are of about one area.
     """
     patches = facts.vision.patches
     if patches is None or patches.pooled:
         return tower_work(tower, runs=picture.tiles)
-    whole = dataclasses.replace(tower, patches=picture.tokens * patches.merge**2, tokens=picture.tokens)
-    return tower_work(whole)
+    tokens = -(-picture.tokens // picture.tiles)
+    return tower_work(dataclasses.replace(tower, patches=tokens * patches.merge**2, tokens=tokens), runs=picture.tiles)
 
 
 def tower_work(tower: TowerShape, runs: int = 1) -> Work:

@@ -10,6 +10,7 @@ from typing import Any
 from edge_mllm.bundle.files import DECODER_PARTS, OpenBundle
 from edge_mllm.bundle.gguf_header import decode_bytes
 from edge_mllm.bundle.spec import BundleSpec, Engine, ImageSpec, VisionSpec
+from edge_mllm.bundle.spec_json import leave_out
 from edge_mllm.costs.shapes import ModelShape
 from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm.typed_json import FieldError, read_typed
@@ -128,7 +129,9 @@ def read_shape(data: Any) -> ModelShape | None:
 
 def write_shape(shape: ModelShape) -> dict[str, Any]:
     """The form :func:`read_shape` reads."""
-    return dataclasses.asdict(shape)
+    data = dataclasses.asdict(shape)
+    leave_out(shape, data)
+    return data
 
 
 def _written(recipe: str, size: int, read: int) -> PartSize:

@@ -116,8 +116,8 @@ def tower_run(vision: VisionSpec, shape: TowerShape | None, tiles: int, tokens: 
         values = tiles * 3 * vision.tile_width * vision.tile_height
         patches = shape.patches if shape else (vision.tile_width // _PATCH) * (vision.tile_height // _PATCH)
     else:
-        patches = tokens * vision.patches.merge**2
-        values = patches * vision.patches.values
+        values = tokens * vision.patches.merge**2 * vision.patches.values
+        patches = -(-tokens // tiles) * vision.patches.merge**2
     hidden, wide = (shape.hidden, shape.n_ff) if shape else (1152, 4304)
     heads = -(-hidden // 64)
     return _FLOAT * (values + patches * (3 * hidden + wide) + heads * patches**2)

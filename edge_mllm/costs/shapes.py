@@ -6,9 +6,10 @@ An operation is a multiplication or an addition: a matrix product of [m, k] by [
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mllm.bundle.tilers import LATER
 from edge_mllm.errors import SettingError
 
 STATE_COPIES = 6
@@ -110,20 +111,27 @@ class TowerShape:
     """Layers that attend within windows instead of the whole tile or picture."""
     window: int = 0
     """Patches of a window."""
+    merged_layers: int = field(default=0, metadata=LATER)
+    """Last layers, before which four patches are made one."""
+    merging_weights: int = field(default=0, metadata=LATER)
+    """Weights that this takes for each four."""
 
     @property
     def linear_ops(self) -> float:
         """Operations of the matrix products with weights, per tile."""
         block = 4 * self.hidden**2 + 2 * self.hidden * self.n_ff
-        per_patch = self.n_layer * block + self.patch_values * self.hidden
-        return 2.0 * self.patches * per_patch + 2.0 * self.tokens * self.projector_weights
+        per_patch = (self.n_layer - self.merged_layers) * block + self.patch_values * self.hidden
+        per_four = self.merged_layers * block + self.merging_weights
+        per_token = self.tokens * self.projector_weights
+        return 2.0 * self.patches * per_patch + 0.5 * self.patches * per_four + 2.0 * per_token
 
     @property
     def attention_scores(self) -> float:
         """Pairs of query and key in all heads and layers, per tile; windows are counted as full ones."""
-        whole = (self.n_layer - self.windowed_layers) * self.patches
+        whole = (self.n_layer - self.windowed_layers - self.merged_layers) * self.patches
         within = self.windowed_layers * min(self.window, self.patches)
-        return float(self.n_head * self.patches * (whole + within))
+        merged = self.merged_layers * self.patches / 16
+        return float(self.n_head * self.patches * (whole + within + merged))
 
 
 @dataclass(frozen=True, kw_only=True)

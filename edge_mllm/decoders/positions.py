@@ -40,7 +40,7 @@ class PositionTrack:
     """Positions of the cells in a cache, and the position of the next one."""
 
     def __init__(self, spec: DecoderSpec) -> None:
-        self.axes = 3 if spec.positions == "mrope" else 1
+        self.axes, self._gridded = spec.axes, spec.positions == "mrope"
         self._after: list[int] = []
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class PositionTrack:
         return placed
 
     def _place(self, segment: Segment, count: int, start: int) -> Placed:
-        if self.axes == 1 or isinstance(segment, Tokens):
+        if not self._gridded or isinstance(segment, Tokens):
             line = np.arange(start, start + count, dtype=np.int64)
             return Placed(np.broadcast_to(line, (self.axes, count)), line + 1)
         rows, columns, places = _grid(segment, count)

@@ -40,13 +40,16 @@ def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None
         raise BundleError(root, f"{where}, image.tiler: {error}") from error
     _check_stitching(root, spec, plan, where)
     patches = spec.vision.patches
-    if (plan.grids is None) != (patches is None) or (plan.unit is not None) != bool(patches and patches.pooled):
+    pooled = plan.unit is not None and not plan.unit_tokens
+    if (plan.grids is None) != (patches is None) or pooled != bool(patches and patches.pooled):
         raise BundleError(root, f"{where}, vision.patches does not go with the tiler '{tiler.kind}'")
     width, height = plan.tile_size
     if isinstance(tiler, AdaptiveSlices) and patches is not None:
-        width, height = tiler.tile, tiler.tile
-        if (patches.patch, patches.merge, patches.window) != (tiler.patch, 1, None) or tiler.tile < tiler.patch:
-            reason = f"image.tiler has units of {tiler.patch} pixels, one patch each, and no windows"
+        merge = tiler.merge or 1
+        width, height = (tiler.tile, tiler.tile) if pooled else (tiler.unit, tiler.unit)
+        if (patches.patch, patches.merge, patches.window) != (tiler.patch, merge, None) or tiler.tile < tiler.unit:
+            each = "one patch" if merge == 1 else f"{merge}x{merge} patches"
+            reason = f"image.tiler has units of {tiler.unit} pixels, {each} each, and no windows"
             raise BundleError(root, f"{where}, vision.patches: {reason}")
     elif plan.token_grid is not None and patches is not None:
         width, height = width // plan.token_grid[1], height // plan.token_grid[0]

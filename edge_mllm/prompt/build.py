@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.bundle.spec import BundleSpec, PromptSpec, TileLayout
+from edge_mllm.bundle.spec import BundleSpec, PromptSpec
 from edge_mllm.errors import PromptError
 from edge_mllm.picture.tile_plan import TilePlan
 from edge_mllm.prompt.plain_text import IMAGE_TOKEN, Marks, renamed
@@ -109,15 +109,19 @@ def _written(pieces: Sequence[str], pictures: Sequence[TilePlan], spec: PromptSp
 
 def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int, number: int = 0) -> str:
     """One picture as text, the ``number``-th of its conversation: visual tokens between the layout's markers."""
-    layout, visual = spec.layout, spec.image_token * tokens_per_tile
+    layout = spec.layout
     single = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
     in_one = plan.stitch is not None or (plan.count == 1 and (plan.has_global or not plan.skipped))
     before = layout.before_image.replace("{picture}", str(number))
-    return before + (single if in_one else _grid_text(plan, layout, visual)) + layout.after_image
+    return before + (single if in_one else _grid_text(plan, spec, tokens_per_tile)) + layout.after_image
 
 
-def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
-    rows = []
+def _grid_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:
+    layout, whole, rows = spec.layout, "", []
+    visual = [spec.image_token * count for count in plan.tile_tokens(tokens_per_tile)]
+    if plan.has_global:
+        whole = layout.before_global + visual.pop(0 if plan.global_first else -1) + layout.after_global
+    rest = iter(visual)
     for row in range(plan.rows):
         tiles = []
         for col in range(plan.cols):
@@ -127,13 +131,10 @@ def _grid_text(plan: TilePlan, layout: TileLayout, visual: str) -> str:
             before = layout.before_tile
             for name, number in numbers.items():
                 before = before.replace(name, str(number))
-            tiles.append(before + visual + layout.after_tile)
+            tiles.append(before + next(rest) + layout.after_tile)
         if tiles:
             rows.append("".join(tiles) + layout.after_row)
     grid = layout.between_rows.join(rows)
-    if not plan.has_global:
-        return grid
-    whole = layout.before_global + visual + layout.after_global
     return whole + grid if plan.global_first else grid + whole
 
 

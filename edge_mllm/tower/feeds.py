@@ -27,10 +27,10 @@ def tile_feeds(pixels: FloatArray, grids: Sequence[Grid] | None, spec: PatchInpu
         spec: How patches are made.
 
     Raises:
-        EngineError: The pixels have another shape, or there are several tiles for a tower that takes a picture whole.
+        EngineError: The pixels have another shape, or there are no tiles.
     """
-    if not grids or (len(grids) > 1 and not spec.pooled):
-        raise EngineError(f"the tower takes a picture whole, got {len(grids or ())} tiles of it")
+    if not grids:
+        raise EngineError("the tower takes tiles of any size, got 0 tiles and not their rows and columns")
     feeds, start = [], 0
     for number, (rows, cols) in enumerate(grids, 1):
         end = start + rows * cols * spec.merge**2 if number < len(grids) else len(pixels)

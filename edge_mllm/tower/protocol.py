@@ -20,7 +20,7 @@ class Encoded:
     """What the tower made of one picture."""
 
     embeddings: FloatArray
-    """float32 [tiles, tokens per tile, row_width]; from a tower that takes a picture whole [1, tokens, row_width]."""
+    """float32 [tiles, tokens per tile, row_width]; from a tower that gives larger tiles more [1, tokens, row_width]."""
     seconds: float
     """Wall time of the runs, without loading."""
     newline: FloatArray | None = None

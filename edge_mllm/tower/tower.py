@@ -187,14 +187,14 @@ class VisionTower:
     def _encode_patches(
         self, feeds: list[dict[str, npt.NDArray[Any]]], patches: PatchInput, progress: Progress | None
     ) -> FloatArray:
-        """Tiles of any size one by one: float32 [tiles, rows of a tile, row_width]; more than one only if pooled."""
+        """Tiles of any size one by one: float32 [tiles, rows of a tile, row_width] if pooled, else [1, rows, row_width]."""
         made = []
         for number, feed in enumerate(feeds, 1):
             rows = self.spec.tokens_per_tile if patches.pooled else len(feed[INPUT]) // patches.merge**2
             made.append(self._run(feed, (rows, self.row_width)))
-            if progress is not None and patches.pooled:
+            if progress is not None and (patches.pooled or len(feeds) > 1):
                 progress(number, len(feeds))
-        return np.stack(made)
+        return np.stack(made) if patches.pooled else np.concatenate(made)[None]
 
     def close(self) -> None:
         """Free the session; the next :meth:`encode` loads it again."""

@@ -131,6 +131,15 @@ def _minicpm_v(directory: Path) -> Path:
 FAMILIES["minicpm_v"] = _minicpm_v
 
 
+def _minicpm_v_4_6(directory: Path) -> Path:
+    from tiny_minicpm_v_4_6 import make_tiny_minicpm_v_4_6
+
+    return make_tiny_minicpm_v_4_6(directory, scale=448, side=70)
+
+
+FAMILIES["minicpm_v_4_6"] = _minicpm_v_4_6
+
+
 VARIANTS: dict[str, list[dict[str, Any]]] = {"gemma3": [{}, {"pan_and_scan": True}]}
 """Name -> what a caller can ask the processor for; nothing where the name is missing."""
 

@@ -86,7 +86,7 @@ def find_token_rows(path: Path, model: NativeHandle, spec: DecoderSpec, settings
         ids = np.array([spec.n_vocab // 3, spec.n_vocab - 1, spec.n_vocab // 2], np.int64)
         context.ensure(Capacity(len(ids), batch=len(ids)))
         expected = _last_logits(context, token_batch(ids, np.arange(len(ids)), _last(len(ids))))
-        positions = np.tile(np.arange(len(ids)), (3 if spec.positions == "mrope" else 1, 1))
+        positions = np.tile(np.arange(len(ids)), (spec.axes, 1))
         for scale in dict.fromkeys((spec.embedding_scale, 1.0)):
             rows.scale = np.float32(scale)
             context.remove_from(0)

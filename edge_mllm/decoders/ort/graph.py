@@ -64,7 +64,7 @@ class OrtGraph:
             raise PartMismatchError(file.parent, f"{file.name} {found}, bundle.json says otherwise")
         self.type = element_type(inputs["inputs_embeds"], file)
         rank = len(inputs["position_ids"].shape) if "position_ids" in inputs else 0
-        self.position_shape = {0: (), 2: (1,), 3: (3 if spec.positions == "mrope" else 1, 1)}[rank]
+        self.position_shape = {0: (), 2: (1,), 3: (spec.axes, 1)}[rank]
 
     def run(self, batch: Batch, cache: OrtCache, past: int, logits: npt.NDArray[Any] | None = None) -> None:
         """Append a batch to a cache that holds ``past`` cells; fill ``logits`` [1, last positions, n_vocab]."""

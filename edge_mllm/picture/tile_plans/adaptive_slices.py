@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from edge_mllm.bundle.tilers import AdaptiveSlices
 from edge_mllm.errors import ImageError
@@ -30,7 +31,7 @@ def plan(width: int, height: int, tiler: AdaptiveSlices) -> TilePlan:
     if grid is None:
         whole = Resize(*_fitted(width, height, tiler, enlarge=True))
         box = (0, 0, whole.width, whole.height)
-        return TilePlan(width=width, height=height, steps=(whole,), crops=(box,), rows=1, cols=1, unit=tiler.patch)
+        return TilePlan(width=width, height=height, steps=(whole,), crops=(box,), rows=1, cols=1, **_units(tiler))
     cols, rows = grid
     check_count(width, height, rows * cols)
     slice_width, slice_height = _fitted(_whole(width, cols) / cols, _whole(height, rows) / rows, tiler, enlarge=True)
@@ -44,8 +45,12 @@ def plan(width: int, height: int, tiler: AdaptiveSlices) -> TilePlan:
         global_steps=(Resize(*_fitted(width, height, tiler, enlarge=False)),),
         global_first=True,
         global_from_picture=True,
-        unit=tiler.patch,
+        **_units(tiler),
     )
+
+
+def _units(tiler: AdaptiveSlices) -> dict[str, Any]:
+    return {"unit": tiler.unit, "unit_tokens": tiler.merge is not None}
 
 
 def best_grid(width: int, height: int, tiler: AdaptiveSlices) -> tuple[int, int] | None:
@@ -75,12 +80,12 @@ def coarser(tiler: AdaptiveSlices) -> Iterator[AdaptiveSlices]:
 
 
 def _fitted(width: float, height: float, tiler: AdaptiveSlices, *, enlarge: bool) -> tuple[int, int]:
-    """Width and height in whole patches; the order of the float operations is the reference's."""
+    """Width and height in whole units; the order of the float operations is the reference's."""
     if enlarge or width * height > tiler.tile * tiler.tile:
         ratio = width / height
         height = int(tiler.tile / math.sqrt(ratio))
         width = int(height * ratio)
-    return _whole(width, tiler.patch), _whole(height, tiler.patch)
+    return _whole(width, tiler.unit), _whole(height, tiler.unit)
 
 
 def _whole(length: float, unit: int) -> int:

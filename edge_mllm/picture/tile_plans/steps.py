@@ -60,8 +60,9 @@ class TilePlan:
     token_grid: Grid | None = None
     """Rows and columns of visual tokens, where the tower takes the whole picture at any size."""
     unit: int | None = None
-    """Side, in pixels, of the squares that tiles are made of, where the sizes of tiles are the picture's own and each
-    becomes as many tokens as any other."""
+    """Side, in pixels, of the squares that tiles are made of, where the sizes of tiles are the picture's own."""
+    unit_tokens: bool = False
+    """Each of these squares becomes a visual token; else each tile becomes as many tokens as any other."""
     stitch: Stitch | None = None
     """The tiles' tokens are put together, see :mod:`edge_mllm.tower.stitching`."""
     skipped: tuple[int, ...] = ()
@@ -100,13 +101,17 @@ class TilePlan:
 
     def tokens(self, tokens_per_tile: int) -> int:
         """Visual tokens of the picture."""
-        if self.token_grid is not None:
-            return self.token_grid[0] * self.token_grid[1]
         if self.stitch is None:
-            return self.count * tokens_per_tile
+            return sum(self.tile_tokens(tokens_per_tile))
         if self.count == 1:
             return tokens_per_tile + int(not self.stitch.plain)
         return tokens_per_tile * int(self.has_global) + self.token_map(tokens_per_tile).tokens
+
+    def tile_tokens(self, tokens_per_tile: int) -> tuple[int, ...]:
+        """Visual tokens of each tile that is not skipped, as the tower gives them."""
+        if self.grids is not None and (self.token_grid is not None or self.unit_tokens):
+            return tuple(rows * cols for rows, cols in self.grids)
+        return (tokens_per_tile,) * self.count
 
     def token_map(self, tokens_per_tile: int) -> TokenMap:
         """What is left of the map of all tiles' tokens when they are stitched."""

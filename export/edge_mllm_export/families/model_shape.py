@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edge_mllm_export.families.family import Family
 
 _LAYER = re.compile(r"\.(?:layers|layer|blocks)\.(\d+)\.")
+_MERGER = ".vit_merger."
+"""In names of tensors between two layers of a tower, which make four patches one."""
 _TABLES = ("position", "class_", "cls_")
 
 
@@ -59,7 +61,8 @@ def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec, co
         raise SettingError("the tower is no vision transformer over patches")
     hidden, patch_values = embeddings[0][0], prod(embeddings[0][1:])
     in_layers = sum(prod(shape) for name, shape in matrices.items() if _LAYER.search(name))
-    projector = sum(prod(shape) for name, shape in matrices.items() if not _LAYER.search(name))
+    merging = {name: prod(shape) for name, shape in matrices.items() if _MERGER in name}
+    projector = sum(prod(shape) for name, shape in matrices.items() if not _LAYER.search(name) and name not in merging)
     window = 0
     if vision.patches is None or vision.patches.pooled:
         side = embeddings[0][-1]
@@ -78,6 +81,9 @@ def tower_shape_of(shapes: Mapping[str, tuple[int, ...]], vision: VisionSpec, co
         projector_weights=projector,
         windowed_layers=len(layers) - len(config.fullatt_block_indexes) if window else 0,
         window=window,
+        merged_layers=len(layers) - config.insert_layer_id - 1 if merging else 0,
+        # Attention before four patches are made one is computed for each of them.
+        merging_weights=sum((4 if ".self_attn." in name else 1) * size for name, size in merging.items()),
     )
 
 

@@ -7,7 +7,7 @@ class that the files name is loaded as it is, but for that part, which still pic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,22 +68,29 @@ def load_own_processor(directory: Path, kind: Any, tokenizer: Any, counts: Mappi
         VerificationError: transformers cannot load it.
     """
     taken: list[str] = []
+    attributes = kind.get_attributes()
 
-    class Still(kind):  # type: ignore[misc]  # transformers is not typed here
+    class Still(kind, _without_videos(attributes)):  # type: ignore[misc]  # transformers is not typed here
         """The same without videos."""
 
-        video_processor = SimpleNamespace(num_frames=None, fps=None)
+        video_processor = SimpleNamespace(num_frames=None, fps=None, slice_mode=None, downsample_mode=None)
 
         @classmethod
         def get_attributes(cls) -> list[str]:
-            return [name for name in kind.get_attributes() if name != _VIDEO]
+            return [name for name in attributes if name != _VIDEO]
 
         @classmethod
         def get_processor_dict(cls, path: Any, **settings: Any) -> Any:
             found, rest = kind.get_processor_dict(path, **settings)
             taken.extend(name for name, value in counts.items() if found.get(name) != value)
-            videos = {_VIDEO: None} if _VIDEO in kind.get_attributes() else {}
+            videos = {_VIDEO: None} if _VIDEO in attributes else {}
             return {**found, **counts, **videos}, rest
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *given: Any, **settings: Any) -> list[Any]:
+            loaded = kind._get_arguments_from_pretrained.__func__(cls, *given, **settings)
+            found = dict(zip(cls.get_attributes(), loaded, strict=True))
+            return [found.get(name) for name in attributes]  # in the order of the class's arguments
 
         @classmethod
         def _load_tokenizer_from_pretrained(cls, *_: Any, **__: Any) -> Any:
@@ -96,6 +103,21 @@ def load_own_processor(directory: Path, kind: Any, tokenizer: Any, counts: Mappi
     except Exception as error:  # whatever its files make of its code
         reason = f"transformers cannot load the processor of '{directory}' ({type(error).__name__}: {_line(error)})"
         raise VerificationError(f"{reason}; mend its files, or leave the comparison out with `verify=False`") from error
+
+
+def _without_videos(attributes: Sequence[str]) -> Any:
+    """A base that takes a processor's parts in the order of ``attributes`` and leaves that for videos out."""
+    from transformers import ProcessorMixin
+
+    class Parts(ProcessorMixin):  # type: ignore[misc]  # transformers is not typed here
+        """Parts by their names."""
+
+        def __init__(self, *parts: Any, **settings: Any) -> None:
+            named = dict(zip(attributes, parts, strict=False)) | settings
+            named.pop(_VIDEO, None)
+            super().__init__(**named)
+
+    return Parts
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm_export.reference.model import load_model
 from edge_mllm_export.reference.processor import load_processor
+from edge_mllm_export.reference.strips import SIZES, is_strip, unrolled
 from edge_mllm_export.reference.tokenizer_choice import declared_tokens
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Reference:
         import torch
 
         self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
+        self._patches = family.vision(checkpoint).patches
         decoder = family.decoder(checkpoint)
         self._row_width, self._n_vocab = decoder.row_width, decoder.n_vocab
         self.cache: Any = None
@@ -79,15 +81,18 @@ class Reference:
     def inputs(self, probe: Probe) -> Inputs:
         """Render, tokenise and cut tiles."""
         tensors = self.processor.inputs(probe.messages, [_to_pil(picture) for picture in probe.pictures])
-        pixels = self._tiles(tensors["pixel_values"], probe) if probe.pictures else np.empty((0, 3, 1, 1), np.float32)
+        pixels = self._tiles(tensors, probe) if probe.pictures else np.empty((0, 3, 1, 1), np.float32)
         return Inputs(ids=tensors["input_ids"][0].numpy().astype(np.int64), pixels=pixels, tensors=tensors)
 
-    def _tiles(self, pixels: Any, probe: Probe) -> FloatArray:
+    def _tiles(self, tensors: Any, probe: Probe) -> FloatArray:
         """Tiles of all pictures [tiles, 3, height, width], or packed patches.
 
         Some processors group tiles by prompt; some group them by picture and fill up with tiles of zeros. Tiles behind
         those of our plan are left out only where they are such.
         """
+        pixels = tensors["pixel_values"]
+        if self._patches is not None and is_strip(pixels, self._patches):
+            return unrolled(pixels.numpy(), tensors[SIZES].numpy(), self._patches)
         if pixels.ndim == 5 and len(pixels) == len(probe.pictures):
             tiler = self._image.tiler_for(len(probe.pictures))
             counts = [plan_tiles(width, height, tiler).count for width, height in probe.sizes]

@@ -52,6 +52,7 @@ KNOWN: dict[str, tuple[str, str | None, str | None]] = {
     "qwen3.5-0.8b": ("Qwen/Qwen3.5-0.8B", None, None),
     "gemma3-4b": ("google/gemma-3-4b-it", f"{_GG}/gemma-3-4b-it-GGUF", None),
     "minicpm-v-4": ("openbmb/MiniCPM-V-4", None, None),
+    "minicpm-v-4.6": ("openbmb/MiniCPM-V-4.6", None, None),
     "ferret-ui-gemma2b": ("jadechoghari/Ferret-UI-Gemma2b", None, None),
 }
 """Shape -> hub ids of the checkpoint, of a GGUF pair and of ONNX files."""

@@ -28,6 +28,7 @@ SHAPES = (
     "qwen3.5-0.8b",
     "gemma3-4b",
     "minicpm-v-4",
+    "minicpm-v-4.6",
 )
 """Names that may follow ``shape:``; each has a data file."""
 

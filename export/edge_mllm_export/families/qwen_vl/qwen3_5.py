@@ -51,7 +51,19 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     Raises:
         CheckpointError: The layers are of another kind or number, or their heads do not fit together.
     """
-    config = resolved_config(checkpoint).text_config
+    states = state_layers(resolved_config(checkpoint).text_config)
+    return replace(qwen2_vl.decoder_spec(checkpoint), state_layers=states)
+
+
+def state_layers(config: Any) -> int | None:
+    """How many layers of a language model of this kind keep a state; None where none does.
+
+    Args:
+        config: Of the language model, as transformers' object.
+
+    Raises:
+        CheckpointError: As for :func:`decoder_spec`.
+    """
     kinds = list(config.layer_types)
     if len(kinds) != config.num_hidden_layers or any(kind not in _KINDS for kind in kinds):
         reason = f"is {kinds!r}, expected {config.num_hidden_layers} of {' and '.join(_KINDS)}"
@@ -67,8 +79,7 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     if values % keys:
         reason = f"is {values}, which {keys} heads of keys cannot share"
         raise CheckpointError("config.json", "text_config.linear_num_value_heads", reason)
-    states = kinds.count("linear_attention")
-    return replace(qwen2_vl.decoder_spec(checkpoint), state_layers=states or None)
+    return kinds.count("linear_attention") or None
 
 
 def mmproj_keys(checkpoint: Checkpoint) -> dict[str, Any]:

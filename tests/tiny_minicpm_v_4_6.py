@@ -1,0 +1,90 @@
+"""A tiny MiniCPM-V 4.6 of random weights: slices of whole tokens, a tower that merges on its way, a Qwen3.5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny_models import _write_json, randomise
+from tiny_qwen2_vl import BASE, save
+
+from edge_mllm_export.shapes import load_shape
+
+SHAPE = "minicpm-v-4.6"
+VOCABULARY = 557
+"""Rows of the embedding table."""
+LAYERS = ("linear_attention", "linear_attention", "full_attention", "linear_attention", "full_attention")
+
+
+def make_tiny_minicpm_v_4_6(
+    directory: Path,
+    *,
+    seed: int = 0,
+    mode: str = "16x",
+    scale: int = 112,
+    side: int = 10,
+    depth: int = 3,
+    tied: bool = True,
+    layers: tuple[str, ...] = LAYERS,
+    processor: dict[str, Any] | None = None,
+    **text: Any,
+) -> Path:
+    """Write a complete tiny MiniCPMV4_6ForConditionalGeneration checkpoint directory and return it.
+
+    Args:
+        directory: Where to write.
+        seed: Of the random weights.
+        mode: How many patches become one token.
+        scale: Side of a square that a slice has as many pixels as.
+        side: Rows of the table of positions.
+        depth: Layers of the tower.
+        tied: Output head shared with the token embedding, as in the published model.
+        layers: Kinds of the language model's layers.
+        processor: Settings of the image processor that differ.
+        **text: Overrides of the text configuration.
+    """
+    from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration
+
+    shape = load_shape(SHAPE)
+    moved = {name: id_ - shape.tokenizer.base_size + BASE for name, id_ in shape.config.items() if _is_id(name, id_)}
+    kinds = {"layer_types": list(layers), "num_hidden_layers": len(layers), "tie_word_embeddings": tied}
+    patch = shape.config["vision_config"]["patch_size"]
+    config = MiniCPMV4_6Config(
+        text_config=_TEXT | kinds | text,
+        vision_config=_VISION | {"num_hidden_layers": depth, "image_size": side * patch, "patch_size": patch},
+        insert_layer_id=1,
+        tie_word_embeddings=tied,
+        downsample_mode=mode,
+        **moved,
+    )
+    model = MiniCPMV4_6ForConditionalGeneration(config).eval()
+    randomise(model, seed, tied=tied)
+    save(model, directory, SHAPE)
+    own = {"scale_resolution": scale, "downsample_mode": mode} | (processor or {})
+    settings = shape.processor | {"image_processor": shape.processor["image_processor"] | own}
+    _write_json(directory / "processor_config.json", settings)
+    return directory
+
+
+def _is_id(name: str, value: Any) -> bool:
+    return name.endswith("token_id") and value is not None
+
+
+_VISION = {"hidden_size": 48, "intermediate_size": 88, "num_attention_heads": 4}
+_TEXT: dict[str, Any] = {
+    "model_type": "qwen3_5_text",
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 32,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_value_head_dim": 32,
+    "max_position_embeddings": 4096,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000000.0, "partial_rotary_factor": 0.25},
+    "rms_norm_eps": 1e-6,
+    "vocab_size": VOCABULARY,
+}
