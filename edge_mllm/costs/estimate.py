@@ -68,7 +68,7 @@ def prompt_tokens(facts: ModelFacts, ask: Ask) -> int:
 def picture_tower(facts: ModelFacts, tower: TowerShape, picture: PicturePlan) -> Work:
     """Operations and attention scores of the tower over one picture, counted in its runs.
 
-    A tower that takes any size runs over all patches of a picture, or of each of its tiles, which are of about one area.
+    A tower that takes any size runs over all patches of a picture, or of each of its tiles, all of about one area.
     """
     patches = facts.vision.patches
     if patches is None or patches.pooled:

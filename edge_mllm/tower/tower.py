@@ -187,7 +187,7 @@ class VisionTower:
     def _encode_patches(
         self, feeds: list[dict[str, npt.NDArray[Any]]], patches: PatchInput, progress: Progress | None
     ) -> FloatArray:
-        """Tiles of any size one by one: float32 [tiles, rows of a tile, row_width] if pooled, else [1, rows, row_width]."""
+        """Tiles of any size one by one: float32 [tiles, rows, row_width] if pooled, else [1, all rows, row_width]."""
         made = []
         for number, feed in enumerate(feeds, 1):
             rows = self.spec.tokens_per_tile if patches.pooled else len(feed[INPUT]) // patches.merge**2

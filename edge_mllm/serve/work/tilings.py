@@ -29,7 +29,7 @@ def _tiling(picture: PicturePart) -> dict[str, Any]:
 
 
 def _tokens_per_tile(picture: PicturePart) -> int | None:
-    """Visual tokens of each tile after a reduction; None where they belong to the picture as a whole, or tiles differ."""
+    """Visual tokens of each tile after a reduction; None where they are the whole picture's, or tiles differ."""
     plan, areas, reduction = picture.plan, picture.areas, picture.reduction
     whole = plan.token_grid is not None or plan.stitch is not None
     if whole or len({area.tokens for area in areas}) > 1:

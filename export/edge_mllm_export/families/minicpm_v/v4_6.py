@@ -187,7 +187,8 @@ def _sections(config: Any) -> tuple[int, ...]:
         half = int(config.head_dim * rotary.get("partial_rotary_factor", 1.0)) // 2
         return tuple((half + rest) // 3 for rest in (2, 1, 0))
     if not isinstance(given, list) or len(given) != 3 or any(type(each) is not int or each < 1 for each in given):
-        raise CheckpointError("config.json", "text_config.rope_parameters.mrope_section", f"is {given!r}, expected three")
+        reason = f"is {given!r}, expected three whole numbers"
+        raise CheckpointError("config.json", "text_config.rope_parameters.mrope_section", reason)
     return tuple(given)
 
 

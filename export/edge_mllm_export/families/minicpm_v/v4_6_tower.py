@@ -60,7 +60,7 @@ class Tower(nn.Module):  # type: ignore[misc]  # torch is not typed here
         return project.linear_2(project.act(project.linear_1(rows)))[0]
 
     def _merged(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Four neighbouring patches attend to each other and become one: [1, patches, width] -> [1, patches / 4, width].
+        """Four neighbouring patches see each other and become one: [1, patches, width] -> [1, patches / 4, width].
 
         A token's patches are four rows of four.
         """
