@@ -26,6 +26,7 @@ def make_tiny_minicpm_v_4_6(
     depth: int = 3,
     tied: bool = True,
     layers: tuple[str, ...] = LAYERS,
+    nested: bool = False,
     processor: dict[str, Any] | None = None,
     **text: Any,
 ) -> Path:
@@ -40,7 +41,8 @@ def make_tiny_minicpm_v_4_6(
         depth: Layers of the tower.
         tied: Output head shared with the token embedding, as in the published model.
         layers: Kinds of the language model's layers.
-        processor: Settings of the image processor that differ.
+        nested: The image processor's settings lie in processor_config.json, as in the published model.
+        processor: Those of them that differ.
         **text: Overrides of the text configuration.
     """
     from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration
@@ -61,8 +63,12 @@ def make_tiny_minicpm_v_4_6(
     randomise(model, seed, tied=tied)
     save(model, directory, SHAPE)
     own = {"scale_resolution": scale, "downsample_mode": mode} | (processor or {})
-    settings = shape.processor | {"image_processor": shape.processor["image_processor"] | own}
-    _write_json(directory / "processor_config.json", settings)
+    settings = shape.processor["image_processor"] | own
+    if nested:
+        _write_json(directory / "processor_config.json", shape.processor | {"image_processor": settings})
+    else:
+        _write_json(directory / "preprocessor_config.json", settings)
+        _write_json(directory / "processor_config.json", {"processor_class": shape.processor["processor_class"]})
     return directory
 
 

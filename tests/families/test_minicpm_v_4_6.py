@@ -39,13 +39,14 @@ PROCESSOR, CONFIG = "processor_config.json", "config.json"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_minicpm_v_4_6(tmp_path_factory.mktemp("tiny") / "minicpm46")
+    return make_tiny_minicpm_v_4_6(tmp_path_factory.mktemp("tiny") / "minicpm46", nested=True)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """The published sizes of slices and patches."""
-    return Pair(make_tiny_minicpm_v_4_6(tmp_path_factory.mktemp("tiny") / "minicpm448", scale=448, side=70))
+    made = tmp_path_factory.mktemp("tiny") / "minicpm448"
+    return Pair(make_tiny_minicpm_v_4_6(made, scale=448, side=70, nested=True))
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,11 @@ def _image(**change: Any) -> dict[str, Any]:
         ),
         (PROCESSOR, {"use_image_id": False}, r"processor_config.json.*use_image_id"),
         ("tokenizer_config.json", {"extra_special_tokens": {"image_token": "<|image_pad|>"}}, r"image_start_token"),
+        (
+            "tokenizer_config.json",
+            {"extra_special_tokens": {"image_token": "<think>"}},
+            r"image_token.*is <think>, but",
+        ),
         (CONFIG, {"downsample_mode": "2x"}, r"config.json.*downsample_mode.*16x, 4x"),
         (CONFIG, {"downsample_mode": "4x"}, r"processor_config.json.*downsample_mode"),
         (CONFIG, {"merger_times": 2}, r"config.json.*merger_times.*known for this model: 1"),

@@ -134,7 +134,7 @@ FAMILIES["minicpm_v"] = _minicpm_v
 def _minicpm_v_4_6(directory: Path) -> Path:
     from tiny_minicpm_v_4_6 import make_tiny_minicpm_v_4_6
 
-    return make_tiny_minicpm_v_4_6(directory, scale=448, side=70)
+    return make_tiny_minicpm_v_4_6(directory, scale=448, side=70, nested=True)
 
 
 FAMILIES["minicpm_v_4_6"] = _minicpm_v_4_6

@@ -43,6 +43,8 @@ _CLASS_DEFAULTS: dict[str, Any] = STEPS | {
 _CLASSES = {"MiniCPMV4_6ImageProcessor": _CLASS_DEFAULTS}
 MERGES = {"16x": 4, "4x": 2}
 """``downsample_mode`` -> side, in patches, of the square that one visual token stands for."""
+IMAGE = "<|image_pad|>"
+"""Stands for a picture in chat templates, and for a visual token in ids."""
 _MARKS = (
     *("image_start_token", "image_end_token", "slice_start_token", "slice_end_token"),
     *("image_id_start_token", "image_id_end_token"),
@@ -143,19 +145,23 @@ def prompt_spec(checkpoint: Checkpoint) -> PromptSpec:
         CheckpointError: A mark is not named, or is no token of the model.
     """
     names, size = special_tokens(checkpoint), checkpoint.integer("text_config.vocab_size")
-    for name in ("image_token", *_MARKS):
-        if not names.get(name):
-            raise CheckpointError("tokenizer_config.json", f"extra_special_tokens.{name}", "is missing")
+    checkpoint.token_id(IMAGE)
+    if names.get("image_token") != IMAGE:
+        reason = f"is {names.get('image_token')}, but chat templates of this model write {IMAGE}"
+        raise CheckpointError("tokenizer_config.json", "extra_special_tokens.image_token", reason)
+    layout = _layout(names, numbered=_settings(checkpoint).step("use_image_id"))
+    for name in _MARKS:
         number = checkpoint.token_id(names[name])
         if number >= size:
             reason = f"is {size}, but the tokenizer's {names[name]} has the id {number}"
             raise CheckpointError("config.json", "text_config.vocab_size", reason)
-    numbered = _settings(checkpoint).step("use_image_id")
-    layout = _layout(names, numbered=numbered)
-    return image_prompt(checkpoint, names["image_token"], layout, "<|im_end|>", "image_token_id")
+    return image_prompt(checkpoint, IMAGE, layout, "<|im_end|>", "image_token_id")
 
 
 def _layout(names: Mapping[str, str], *, numbered: bool) -> TileLayout:
+    for name in _MARKS:
+        if not names.get(name):
+            raise CheckpointError("tokenizer_config.json", f"extra_special_tokens.{name}", "is missing")
     begin, end = names["image_start_token"], names["image_end_token"]
     return TileLayout(
         before_image=names["image_id_start_token"] + "{picture}" + names["image_id_end_token"] if numbered else "",
