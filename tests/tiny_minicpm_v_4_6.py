@@ -21,7 +21,7 @@ def make_tiny_minicpm_v_4_6(
     *,
     seed: int = 0,
     mode: str = "16x",
-    scale: int = 112,
+    scale: int = 56,
     side: int = 10,
     depth: int = 3,
     tied: bool = True,
