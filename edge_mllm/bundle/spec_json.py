@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.bundle.spec import LATER, SCHEMA_VERSION, BundleSpec
+from edge_mllm.bundle.spec import SCHEMA_VERSION, BundleSpec
+from edge_mllm.bundle.tilers import LATER
 from edge_mllm.errors import BundleError, BundleVersionError
 from edge_mllm.typed_json import FieldError, plain, read_typed
 

@@ -118,4 +118,5 @@ def load_tower(checkpoint: Checkpoint, config: Any, merge_at: int | None) -> Tow
     tower = empty_tower(config, merge_at)
     fill_from_checkpoint(tower, checkpoint, PREFIXES)
     tower.register_buffer("boundaries", boundaries(config), persistent=False)
-    return tower.eval()
+    tower.eval()
+    return tower
