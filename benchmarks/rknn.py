@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.npu import Exact, cosines, encoded, job_of  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
-from edge_mllm.machine.rknn import CHIPS  # noqa: E402
+from edge_mllm.machine.npu import CHIPS  # noqa: E402
 from edge_mllm.tower.npu.process import NpuProcess  # noqa: E402
 from edge_mllm_export.write.npu import rknn  # noqa: E402
 from edge_mllm_export.write.npu.toolkit import Toolkit, find_toolkit  # noqa: E402
