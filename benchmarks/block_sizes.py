@@ -86,21 +86,21 @@ def loss(given: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         material = Material(str(ROOT / "starter" / "checkpoint"), given.pages, given.threads, Path(scratch))
         kl, right, bytes_ = {}, {}, {}
-        for recipe in RECIPES:
-            decoder, bytes_[recipe] = material.decoder(find_recipe("onnx", recipe))
-            kl[recipe] = divergence(decoder, material)
-            decoder, _ = material.decoder(find_recipe("onnx", recipe))
-            right[recipe] = np.array(material.bundle_answers(decoder, material.tower("int8", sampled=True)), float)
-            LOGGER.info("%s: %.5f nats", recipe, np.sum(kl[recipe]["kl"]) / kl[recipe]["positions"])
+        for name, (recipe, kv) in WAYS.items():
+            decoder, bytes_[name] = material.decoder(find_recipe("onnx", recipe), kv_q8=kv == "q8")
+            kl[name] = divergence(decoder, material)
+            decoder, _ = material.decoder(find_recipe("onnx", recipe), kv_q8=kv == "q8")
+            right[name] = np.array(material.bundle_answers(decoder, material.tower("int8", sampled=True)), float)
+            LOGGER.info("%s: %.5f nats", name, np.sum(kl[name]["kl"]) / kl[name]["positions"])
     found: dict[str, Any] = {"pages": given.pages, "checkpoint_sha256": material.sha256}
-    for recipe in RECIPES:
-        entry = {key: kl[recipe][key] for key in ("top1", "positions")} | {"bytes": bytes_[recipe]}
-        entry |= {"kl": float(np.sum(kl[recipe]["kl"]) / kl[recipe]["positions"])}
-        entry |= {"right": float(right[recipe].mean()), "questions": len(right[recipe])}
-        if recipe != BASE:
-            entry["share_of_base"] = share(np.array(kl[recipe]["kl"]), np.array(kl[BASE]["kl"]))
-            entry["points"] = points(right[recipe] - right[BASE])
-        found[recipe] = entry
+    for name in WAYS:
+        entry = {key: kl[name][key] for key in ("top1", "positions")} | {"bytes": bytes_[name]}
+        entry |= {"kl": float(np.sum(kl[name]["kl"]) / kl[name]["positions"])}
+        entry |= {"right": float(right[name].mean()), "questions": len(right[name])}
+        if name != BASE:
+            entry["share_of_base"] = share(np.array(kl[name]["kl"]), np.array(kl[BASE]["kl"]))
+            entry["points"] = points(right[name] - right[BASE])
+        found[name] = entry
     return found
 
 

@@ -134,11 +134,13 @@ class Material:
         write_decoder_gguf(self._text_dir, path, recipe, name="x", options=options)
         return path
 
-    def decoder(self, recipe: Recipe) -> tuple[Decoder, int]:
-        """A calibrated decoder of any recipe, and its bytes."""
+    def decoder(self, recipe: Recipe, *, kv_q8: bool = False) -> tuple[Decoder, int]:
+        """A calibrated decoder of any recipe, and its bytes; with ``kv_q8`` an ONNX one keeps its cache in 8 bits."""
         if recipe.component == "onnx":
             out = Path(mkdtemp(dir=self._work))
-            report = write_decoder_onnx(self._text_dir, out, recipe, moments=self._pictures)
+            moments = self._pictures
+            peaks = self._peaks.layers if kv_q8 else None
+            report = write_decoder_onnx(self._text_dir, out, recipe, moments=moments, cache_peaks=peaks)
             return self.ort(out), report.bytes + report.embedding_bytes
         path = Path(mkdtemp(dir=self._work)) / "decoder.gguf"
         options = options_of(recipe, self._pictures)

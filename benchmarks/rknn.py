@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.npu import Exact, cosines, encoded, job_of  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
-from edge_mllm.machine.rknn import CHIPS  # noqa: E402
+from edge_mllm.machine.npu import CHIPS  # noqa: E402
 from edge_mllm.tower.npu.process import NpuProcess  # noqa: E402
 from edge_mllm_export.write.npu import rknn  # noqa: E402
 from edge_mllm_export.write.npu.toolkit import Toolkit, find_toolkit  # noqa: E402
@@ -45,7 +45,7 @@ def measured(exact: Exact, toolkit: Toolkit, work: Path, chip: str, way: rknn.Wa
     process = NpuProcess(rknn.toolkit_load(toolkit, work, chip, way, rows.shape, pages.shape, out))
     seconds, start = time.perf_counter() - start, time.perf_counter()
     cosine = {kind: cosines(encoded(process, tiles, 1), exact.rows[kind]) for kind, tiles in exact.tiles.items()}
-    tiles = sum(map(len, exact.tiles.values()))
+    tiles, left = sum(map(len, exact.tiles.values())), rknn.left_to_cpu(process)
     process.close()
     return {
         "chip": chip,
@@ -56,6 +56,8 @@ def measured(exact: Exact, toolkit: Toolkit, work: Path, chip: str, way: rknn.Wa
         "compile_s": seconds,
         "simulator_s_per_tile": (time.perf_counter() - start) / tiles,
         "cosine": cosine,
+        "operators": len(process.facts["operators"]),
+        "left_to_cpu": left,
     }
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edge_mllm.costs.facts import ModelFacts
+from edge_mllm.errors import EdgeMLLMError
 from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.source.facts import facts_of_source
+from edge_mllm_export.source.source import resolve_source
 
 Files = dict[str, dict[str, Any]]
 """Name of a JSON file without its ending -> what is in it."""
@@ -29,3 +33,11 @@ def planned(directory: Path, files: Files, expected: tuple[int, int, int, int]) 
     found = (decoder.n_layer, decoder.n_embd, facts.context_length, facts.vision.tokens_per_tile)
     assert found == expected
     return facts
+
+
+def check_refused(directory: Path, says: str) -> None:
+    """``plan`` and ``export`` refuse a directory in the same sentence, which ``says`` is found in."""
+    for open_it in (facts_of_source, lambda name: resolve_source(name, directory.parent)):
+        with pytest.raises(EdgeMLLMError, match=says) as caught:
+            open_it(str(directory))
+        assert "\n" not in str(caught.value)

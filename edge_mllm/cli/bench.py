@@ -78,6 +78,10 @@ def bench(
 
     if compare and (model or engine or mmproj):
         raise SettingError("--compare names its own models and engines; leave out --model, --engine and --mmproj")
+    if wanted.submit is not None:
+        from edge_mllm.measure.bench.submit import check_repeat
+
+        check_repeat(repeat)
     grid = partial(
         Grid,
         threads=_numbers("--threads", threads) or (None,),

@@ -18,6 +18,7 @@ import typer
 from edge_mllm.cli.terminal.errors import plain_errors
 from edge_mllm.cli.terminal.groups import grouped
 from edge_mllm.cli.terminal.options import QuietOption
+from edge_mllm.interruption import between_steps, interruptible
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.spec import BundleSpec
@@ -199,7 +200,12 @@ def export(
         calibrate=calibrate,
         calibration=calibration,
     )
-    with _interruptible(), _progress(quiet) as announce:
+    with _interruptible(), _progress(quiet) as tell:
+
+        def announce(step: str) -> None:
+            between_steps()
+            tell(step)
+
         spec = export_bundle(source, out, options, announce)
     if not quiet:
         _report(spec, out)
@@ -215,16 +221,30 @@ def _require_extra() -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat a polite end (SIGTERM, as ``timeout`` and service managers send it) like Ctrl-C, so that we clean up."""
+    """Treat a polite end (SIGTERM, as ``timeout`` and service managers send it) like Ctrl-C, so that we clean up.
+
+    Python drops what a signal raises while an object is finalised, so the next step asks again.
+    """
+    asked = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    # nohup and background jobs of scripts ignore Ctrl-C, and go on ignoring it.
+    heard = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
-        yield
+        with interruptible(check):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

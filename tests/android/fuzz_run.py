@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import select
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +20,7 @@ from typing import Any
 from android.families import exported
 from android.fuzzed_bundles import SHARES, Fuzzed
 from fuzz.cases import case_of
-from fuzz.run import worked_seconds
+from fuzz.watched import Watched
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "edge_mllm" / "starter.edge"
@@ -33,8 +30,6 @@ FAMILIES = ("internvl", "qwen2_5_vl", "llava_onevision")
 """Beside the starter's: an aspect grid with weights for prompts, patches with M-RoPE, stitched tiles with a newline."""
 JAVA = "-Xmx512m -Xss1m -XX:MaxDirectMemorySize=512m"
 """The heap of a large app on a phone, and a stack as small as there."""
-MAX_SECONDS, MAX_WAIT = 20.0, 120.0
-"""Of a case: of the processor, which other programs do not make longer, and of the clock."""
 GOOD = ("answered", "refused")
 _FOREIGN = re.compile(r"java\.|\wException|OutOfMemory|StackOverflow|OutOfBounds|NullPointer|cannot be cast")
 
@@ -50,48 +45,15 @@ class Found:
     seconds: float = 0.0
 
 
-class Watched:
-    """A JVM that answers lines, started again after a case that ended it."""
+def core_process() -> Watched:
+    """A JVM that answers lines."""
+    return Watched([CORE, "lines"], {"EDGE_MLLM_JAVA": JAVA})
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
 
-    def ask(self, question: dict[str, Any]) -> tuple[str, str]:
-        """``answered``, ``refused`` or what must not be, with a text."""
-        if self._process is None:
-            environment = os.environ | {"EDGE_MLLM_JAVA": JAVA}
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-            self._process = subprocess.Popen([CORE, "lines"], env=environment, **pipes)
-        process, start = self._process, time.perf_counter()
-        assert process.stdin is not None and process.stdout is not None
-        before = worked_seconds(process.pid)
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        process.stdin.flush()
-        while not select.select([process.stdout], [], [], 0.05)[0]:
-            if worked_seconds(process.pid) - before > MAX_SECONDS or time.perf_counter() - start > MAX_WAIT:
-                self.close()
-                return "time", ""
-        line = process.stdout.readline()
-        if not line:
-            code = process.wait()
-            self._errors.seek(0)
-            said = " ".join(self._errors.read()[-600:].split())
-            self.close()
-            return "crash", f"exit {code}: {said}"
-        return outcome_of(json.loads(line))
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdin is not None and self._process.stdout is not None
-            self._process.stdin.close()
-            self._process.stdout.close()
-        self._process = None
-        self._errors.seek(0)
-        self._errors.truncate()
+def ask(core: Watched, question: dict[str, Any]) -> tuple[str, str]:
+    """``answered``, ``refused`` or what must not be, with a text."""
+    reply = core.ask(json.dumps(question))
+    return (reply.outcome, reply.text) if reply.line is None else outcome_of(json.loads(reply.line))
 
 
 def outcome_of(reply: dict[str, Any]) -> tuple[str, str]:
@@ -108,7 +70,7 @@ def outcome_of(reply: dict[str, Any]) -> tuple[str, str]:
 
 def run_cases(sources: list[Path], numbers: list[int], *, seed: int, picture: Path) -> list[Found]:
     """Run cases in order in one JVM."""
-    fuzzed, core, found = Fuzzed(sources, seed), Watched(), []
+    fuzzed, core, found = Fuzzed(sources, seed), core_process(), []
     # Bundles are linked into the folders of cases, so these lie beside the sources.
     with tempfile.TemporaryDirectory(dir=sources[0].parent) as scratch:
         for number in numbers:
@@ -118,7 +80,7 @@ def run_cases(sources: list[Path], numbers: list[int], *, seed: int, picture: Pa
             question = {"do": "once", "bundle": str(place), "images": [str(picture)], "prompt": "What is this?",
                         "max_new_tokens": 3, "low_memory": number % 4 == 0}  # fmt: skip
             start = time.perf_counter()
-            outcome, text = core.ask(question)
+            outcome, text = ask(core, question)
             seconds = round(time.perf_counter() - start, 3)
             found.append(Found(number, case_of(number, SHARES), outcome, text.replace(scratch, ""), seconds))
             if outcome not in GOOD:

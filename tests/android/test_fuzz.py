@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from android.conftest import Core
 from android.families import exported
-from android.fuzz_run import FAMILIES, GOOD, STARTER, Watched, outcome_of, picture_at, run_cases, summary
+from android.fuzz_run import FAMILIES, GOOD, STARTER, ask, core_process, outcome_of, picture_at, run_cases, summary
 from android.fuzzed_bundles import SHARES, Fuzzed
 from fuzz.cases import case_of
 
@@ -62,8 +62,8 @@ def test_a_process_that_ends_or_never_answers(
     file.write_text(f"#!/bin/sh\nread line\n{script}\n")
     file.chmod(0o755)
     monkeypatch.setattr("android.fuzz_run.CORE", file)
-    monkeypatch.setattr("android.fuzz_run.MAX_SECONDS", 0.5)
-    assert Watched().ask({})[0] == outcome
+    monkeypatch.setattr("fuzz.watched.MAX_SECONDS", 0.5)
+    assert ask(core_process(), {})[0] == outcome
 
 
 def test_a_pattern_that_tries_endlessly_many_ways_is_refused(core: Core, tmp_path: Path) -> None:

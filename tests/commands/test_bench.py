@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,24 @@ def test_lines_of_csv_and_a_file_by_its_long_name(tmp_path):
     runs = json.loads((tmp_path / "b.json").read_text())["runs"]
     assert len(done.stdout.splitlines()) == 1 + len(runs)
     assert all(run["case"]["images"] == 0 for run in runs)
+
+
+def test_a_file_to_send_names_no_place(tmp_path):
+    """What is written says what was measured, on what, and how busy it was; and nothing of whose it is."""
+    file, home = tmp_path / "sent.json", tmp_path / "home of somebody"
+    bundle = shutil.copytree(STARTER, home / "starter.edge")
+    short = ("--image-size", "300x200", "--answer-tokens", "4", "--repeat", "3", "--loads", "1")
+    done = run_command("bench", "-m", bundle, *short, "--submit", file, "-o", tmp_path / "kept.json", "--md")
+    assert done.code == 0 and "nothing was sent" in done.stderr
+    text, kept = file.read_text(), (tmp_path / "kept.json").read_text()
+    assert not any(word in text for word in (str(tmp_path), "somebody"))
+    assert "somebody" in kept
+    sent, kept = json.loads(text), json.loads(kept)
+    assert sent["runs"][0]["case"].pop("model") == "starter" and kept["runs"][0]["case"].pop("model")
+    assert sent["runs"] == kept["runs"] and sent["machine"] == kept["machine"]
+    assert run_command("bench", "report", file, "--csv").code == 0
+    few = run_command("bench", "-m", bundle, "--repeat", "2", "--submit", tmp_path / "few.json")
+    assert (few.code, "--repeat of 3 or more" in few.stderr, list(tmp_path.glob("few*"))) == (1, True, [])
 
 
 def test_a_narrow_terminal_keeps_names_whole(measured):

@@ -313,6 +313,33 @@ def test_an_export_that_is_stopped_leaves_nothing(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
+SWALLOWED = """
+import signal, sys
+
+class Closed:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def close(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "write_decoder_gguf":
+        sys.setprofile(None)
+        Closed()
+
+sys.setprofile(close)
+from edge_mllm.__main__ import main
+sys.argv[0] = "edge-mllm"
+main()
+"""
+
+
+def test_a_stop_that_an_object_being_finalised_swallows_counts_at_the_next_step(tmp_path):
+    command = [sys.executable, "-c", SWALLOWED, "export", str(CHECKPOINT), "-o", str(tmp_path / "x.edge"), *QUICK]
+    done = subprocess.run(command, env=command_environment(), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "Exception ignored in: <function Closed.__del__" in done.stderr
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "edge-mllm: interrupted")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("further", [("--format", "gguf"), ("--format", "both", "--prompt-weights", "int8")])
 def test_auto_measures_and_chooses(tmp_path, pages, further):

@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,14 +20,11 @@ from typing import Any
 
 from fuzz.cases import case_of
 from fuzz.sources import make_sources
+from fuzz.watched import Reply, Watched
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
-MAX_SECONDS, MAX_BYTES = 20.0, 4 << 30
-"""Of a case; seconds are those of a processor, which other programs do not make longer."""
-MAX_WAIT = 120.0
-"""Seconds of the clock after which a case that does nothing is ended."""
 GOOD = ("answered", "refused")
 
 
@@ -45,51 +40,19 @@ class Found:
     peak_bytes: int = field(default=0)
 
 
-class Worker:
-    """A process that runs cases, started again after one that ended it."""
+def worker(sources: Path, work: Path, seed: int) -> Watched:
+    """A process that runs the case whose number it is told."""
+    places = [TESTS, ROOT, ROOT / "export", ROOT / "quant"]
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"}
+    return Watched([sys.executable, "-m", "fuzz.worker", str(sources), str(work), str(seed)], environment)
 
-    def __init__(self, sources: Path, work: Path, seed: int) -> None:
-        self._arguments = [sys.executable, "-m", "fuzz.worker", str(sources), str(work), str(seed)]
-        self._process: subprocess.Popen[str] | None = None
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
 
-    def run(self, number: int) -> Found:
-        """One case, watched."""
-        if self._process is None:
-            places = [TESTS, ROOT, ROOT / "export", ROOT / "quant"]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"}
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-            self._process = subprocess.Popen(self._arguments, text=True, env=environment, **pipes)
-        process, start, peak = self._process, time.perf_counter(), 0
-        before = worked_seconds(process.pid)
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{number}\n")
-        process.stdin.flush()
-        while not select.select([process.stdout], [], [], 0.05)[0]:
-            peak = max(peak, _resident(process.pid))
-            late = worked_seconds(process.pid) - before > MAX_SECONDS or time.perf_counter() - start > MAX_WAIT
-            if late or peak > MAX_BYTES:
-                self.close()
-                outcome = "time" if late else "memory"
-                return Found(number, case_of(number), outcome, "", round(time.perf_counter() - start, 1), peak)
-        line = process.stdout.readline()
-        if not line:
-            code = process.wait()
-            self._errors.seek(0)
-            said = " ".join(self._errors.read()[-600:].split())
-            self.close()
-            return Found(number, case_of(number), "crash", f"exit {code}: {said}", 0.0, peak)
-        found = json.loads(line)
-        return Found(number, case_of(number), found["outcome"], found["text"], found["seconds"], peak)
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-        self._errors.seek(0)
-        self._errors.truncate()
+def found_of(number: int, reply: Reply) -> Found:
+    """What came of a case."""
+    if reply.line is None:
+        return Found(number, case_of(number), reply.outcome, reply.text, reply.seconds, reply.peak_bytes)
+    told = json.loads(reply.line)
+    return Found(number, case_of(number), told["outcome"], told["text"], told["seconds"], reply.peak_bytes)
 
 
 def run_cases(sources: Path, numbers: list[int], *, seed: int, workers: int, minutes: float) -> list[Found]:
@@ -98,16 +61,16 @@ def run_cases(sources: Path, numbers: list[int], *, seed: int, workers: int, min
     end = time.monotonic() + 60 * minutes
 
     def work(folder: Path) -> None:
-        worker = Worker(sources, folder, seed)
+        process = worker(sources, folder, seed)
         try:
             for number in _taken(waiting, lock, end):
-                result = worker.run(number)
+                result = found_of(number, process.ask(str(number)))
                 with lock:
                     found.append(result)
                     if result.outcome not in GOOD:
                         print(result, flush=True)
         finally:
-            worker.close()
+            process.close()
 
     # Bundles are linked into the folders of cases, so these lie beside the sources.
     with tempfile.TemporaryDirectory(dir=sources.parent) as scratch:
@@ -126,23 +89,6 @@ def _taken(waiting: Iterator[int], lock: threading.Lock, end: float) -> Iterator
         if number is None:
             return
         yield number
-
-
-def _resident(process: int) -> int:
-    try:
-        fields = Path(f"/proc/{process}/statm").read_text().split()
-    except OSError:
-        return 0
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def worked_seconds(process: int) -> float:
-    """Seconds of processors that a process has used."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def summary(found: list[Found], *, seed: int, seconds: float) -> dict[str, object]:

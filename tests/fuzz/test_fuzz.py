@@ -63,7 +63,7 @@ def test_a_case_that_ends_or_never_ends_its_process_is_noticed(
     end = {"abort": "import os; os.abort()", "hang": "while True: pass"}[kind]
     (package / "worker.py").write_text(f"import sys\nfor line in sys.stdin:\n    {end}\n")
     monkeypatch.setattr("fuzz.run.TESTS", tmp_path)
-    monkeypatch.setattr("fuzz.run.MAX_SECONDS", 1.0)
+    monkeypatch.setattr("fuzz.watched.MAX_SECONDS", 1.0)
     (found,) = run_cases(sources, [7], seed=1, workers=1, minutes=1)
     assert found.outcome == {"abort": "crash", "hang": "time"}[kind]
 

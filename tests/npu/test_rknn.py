@@ -36,6 +36,7 @@ LITE = '''
 import json, os, signal
 import numpy as np
 import onnxruntime
+from edge_mllm.machine.ort import session_options
 
 class RKNNLite:
     def __init__(self, verbose):
@@ -55,7 +56,7 @@ class RKNNLite:
             os.kill(os.getpid(), signal.SIGSEGV)
         (pixels,) = inputs
         assert (data_type, data_format, pixels.dtype) == ("float32", "nhwc", np.float32) and pixels.flags.c_contiguous
-        session = onnxruntime.InferenceSession(self._said["graph"])
+        session = onnxruntime.InferenceSession(self._said["graph"], session_options(1))
         return session.run(None, {"pixels": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))})
 '''
 

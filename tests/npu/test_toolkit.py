@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -58,8 +60,10 @@ def test_floats_are_the_towers_own_on_every_chip(job: Job) -> None:
     import torch
 
     target = Target("rknn", ("rk3588", "rk3576"), "fp16")
-    (tower,) = write_npu_towers(job, target, lambda _: None)
+    said: list[str] = []
+    (tower,) = write_npu_towers(job, target, said.append)
     assert tower.graph is None and tower.report["simulated_cosine"] >= 0.9999
+    assert tower.report["left_to_cpu"] == {} and said.count("rknn rk3576: operators left to the board's CPU: none") == 1
     for context in tower.contexts:
         data = (job.staging / context.binary.file).read_bytes()
         assert data[:4] == b"RKNN" and context.architecture.encode() in data
@@ -97,6 +101,25 @@ def test_a_graph_that_the_compiler_cannot_read_is_an_error_of_one_line(tmp_path:
     with pytest.raises(NpuError, match=r"refuses vision\.rknn\.onnx \(it cannot read the graph: ") as caught:
         NpuProcess(load)
     assert "\n" not in str(caught.value)
+
+
+def test_operators_of_the_last_table_are_told_with_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that stay in 16 bits are found by compiling twice, so there may be two tables."""
+    api = ModuleType("rknn.api")
+    monkeypatch.setattr(api, "RKNN", None, raising=False)
+    monkeypatch.setitem(sys.modules, "rknn", ModuleType("rknn"))
+    monkeypatch.setitem(sys.modules, "rknn.api", api)
+    backend = runpy.run_path(str(rknn._BACKEND))
+
+    def table(*rows: tuple[str, str]) -> list[str]:
+        ends = [("InputOperator", "CPU"), *rows, ("OutputOperator", "CPU")]
+        head = ["D RKNN: [02:57:40.773] ID   OpType   DataType Target InputShape", "D RKNN: [02:57:40.773] -----"]
+        begin = "D RKNN: [02:57:40.773]"
+        return head + [f"{begin} {n}   {kind}   FLOAT16  {at}    (1,3,96,96)" for n, (kind, at) in enumerate(ends)]
+
+    first, second = table(("Conv", "NPU"), ("Gather", "CPU")), table(("exNorm", "NPU"), ("Softmax", "CPU"))
+    assert backend["operators_of"]([*first, "E RKNN: no", *second]) == [("exNorm", "NPU"), ("Softmax", "CPU")]
+    assert backend["operators_of"](["I rknn building ..."]) == []
 
 
 def test_a_python_without_the_toolkit_is_named(tmp_path: Path) -> None:

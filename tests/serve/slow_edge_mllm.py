@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from pathlib import Path
 
 from edge_mllm.__main__ import main
 from edge_mllm.decoders.ort.decoder import OrtDecoder
@@ -19,8 +20,7 @@ _step, _counter, _told = OrtDecoder.step, itertools.count(1), os.environ.get(STE
 def _slow_step(decoder, token):
     time.sleep(0.004)
     if _told:
-        with open(_told, "w") as out:
-            out.write(str(next(_counter)))
+        Path(_told).write_text(str(next(_counter)))
     return _step(decoder, token)
 
 

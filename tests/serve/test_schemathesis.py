@@ -32,7 +32,7 @@ def fuzz(served, folder, phases, *options):
 @pytest.mark.parametrize(
     ("phases", "least", "options"),
     [
-        ("fuzzing", 10, ("--max-examples", "8", "--max-time", "9")),
+        ("fuzzing", 4, ("--max-examples", "8", "--max-time", "10")),
         pytest.param("coverage,fuzzing", 1000, ("--max-examples", "100"), marks=pytest.mark.slow),
     ],
 )

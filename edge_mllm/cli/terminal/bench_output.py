@@ -38,13 +38,18 @@ class Shown(JsonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted(Shown):
-    """As :class:`Shown`, and a file of the result."""
+    """As :class:`Shown`, and files of the result."""
 
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the result file there.")] = None
+    submit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it without paths, for people to send; nothing is sent by itself."),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_place(self.out)
+        _check_place(self.submit)
 
 
 def _check_place(file: Path | None) -> None:
@@ -58,8 +63,8 @@ def write_results(results: Sequence[Result], wanted: Shown) -> None:
     from edge_mllm.measure.bench.result import result_to_dict
 
     data = [result_to_dict(result) for result in results]
-    if isinstance(wanted, Wanted) and wanted.out is not None:
-        wanted.out.write_text(json.dumps(data[0], indent=1) + "\n", "utf-8")
+    if isinstance(wanted, Wanted):
+        _write_files(results[0], wanted)
     if wanted.plot is not None:
         from edge_mllm.measure.bench.plot import plot_stages
 
@@ -72,6 +77,18 @@ def write_results(results: Sequence[Result], wanted: Shown) -> None:
         sys.stdout.write(_markdown(results))
     else:
         _show(results)
+
+
+def _write_files(result: Result, wanted: Wanted) -> None:
+    from edge_mllm.measure.bench.result import result_to_dict
+    from edge_mllm.measure.bench.submit import fit_to_send
+
+    for file, written in ((wanted.out, result), (wanted.submit, fit_to_send(result))):
+        if file is not None:
+            file.write_text(json.dumps(result_to_dict(written), indent=1) + "\n", "utf-8")
+    if wanted.submit is not None:
+        where = "the page 'Devices' says where to send it"
+        sys.stderr.write(f"edge-mllm: wrote {wanted.submit} without paths and names; nothing was sent: {where}\n")
 
 
 def _markdown(results: Sequence[Result]) -> str:

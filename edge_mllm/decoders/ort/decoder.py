@@ -30,7 +30,6 @@ from edge_mllm.decoders.segments import (
     chunks,
     split_segments,
     visual_tokens,
-    widened,
 )
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError, SettingError
@@ -76,6 +75,8 @@ class OrtDecoder:
         if bool(self._cache.states) != bool(spec.state_layers):
             reason = f"{graph.name} keeps {'states' if self._cache.states else 'keys and values only'}"
             raise PartMismatchError(graph.parent, f"{reason}, bundle.json says otherwise (decoder.state_layers)")
+        self.can_cut = not self._cache.states
+        """Not where layers keep states beside keys and values."""
         self._prompt = None if prompt is None else PromptGraph(prompt, spec, settings, self._cache)
         self._track = PositionTrack(spec)
         self._read_logits()
@@ -85,18 +86,13 @@ class OrtDecoder:
     @property
     def n_past(self) -> int:
         """Cells in the KV cache; none where an interruption left states that do not belong to them."""
-        states = self._cache.states
-        return len(self._track) if not states or states.seen == len(self._track) else 0
+        count = len(self._track)
+        return count if self.can_cut or self._cache.states.seen == count else 0
 
     @property
     def cell_bytes(self) -> int:
         """Bytes of the keys and values of one cell."""
         return self._cache.cell_bytes
-
-    @property
-    def can_cut(self) -> bool:
-        """Not where layers keep states beside keys and values."""
-        return not self._cache.states
 
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""
@@ -118,8 +114,7 @@ class OrtDecoder:
             raise EngineError("nothing to prefill")
         self._make_room(count, segments)
         places = joined(self._track.place(segments))
-        rows = np.concatenate([widened(self._embed(segment), self.row_width) for segment in segments])
-        batch = Batch(rows, places.positions, block_numbers(segments))
+        batch = Batch(self._rows(segments, count), places.positions, block_numbers(segments))
         done = 0 if all_logits or self._prompt is None else self._prompt.run(batch, self._track, places.after)
         chunk = 1 if all_logits and self._last_only else self._settings.chunk
         collected: list[FloatArray] = []
@@ -256,6 +251,15 @@ class OrtDecoder:
             raise ContextOverflowError(needed, self.n_ctx, visual_tokens(segments, self.n_past))
         if needed > self._cache.capacity:
             self.reserve(max(needed, self._cache.capacity + self._cache.capacity // 2))
+
+    def _rows(self, segments: Sequence[Segment], count: int) -> npt.NDArray[Any]:
+        """What the graph takes of ``count`` cells [count, row_width]; zeros where text has no further layers' rows."""
+        rows, start = np.zeros((count, self.row_width), self._graph.type), 0
+        for segment in segments:
+            found = self._embed(segment)
+            rows[start : start + len(found), : found.shape[1]] = found
+            start += len(found)
+        return rows
 
     def _embed(self, segment: Segment) -> npt.NDArray[Any]:
         if isinstance(segment, Tokens):

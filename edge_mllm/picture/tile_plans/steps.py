@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from edge_mllm.bundle.tilers import Stitch
@@ -68,12 +69,12 @@ class TilePlan:
     skipped: tuple[int, ...] = ()
     """Numbers of crops that are left out, in order, see :mod:`edge_mllm.picture.reduction.tiles`."""
 
-    @property
+    @functools.cached_property
     def has_global(self) -> bool:
         """Whether one tile shows the whole picture beside the grid."""
         return self.global_steps is not None
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """Number of tiles, the global one included."""
         return len(self.crops) + int(self.has_global) - len(self.skipped)

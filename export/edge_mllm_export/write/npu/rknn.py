@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_mllm.bundle.spec import NpuContext, NpuTower
-from edge_mllm.machine.npu import Npu
+from edge_mllm.machine.npu import Npu, NpuError
 from edge_mllm.tower.npu.place import NpuPlace
 from edge_mllm.tower.npu.process import NpuLoad, NpuProcess, NpuSession
 from edge_mllm.tower.npu.rknn import ports, shapes
@@ -83,20 +84,22 @@ def write_rknn_tower(job: Job, target: Target, model: onnx.ModelProto, announce:
     quantised = target.precision == "int8"
     if quantised:
         write_samples(job.work, job.npu_samples, held_back)
-    contexts, found, way = [], 0.0, FLOATS
+    contexts, found, way, left = [], 0.0, FLOATS, dict[str, int]()
     for chip in target.architectures:
         announce(f"compiling for {target.kind} {chip}")
         out = job.staging / f"vision.{target.kind}-{chip}.rknn"
         for way in WAYS if quantised else (FLOATS,):
             load = toolkit_load(toolkit, job.work, chip, way, exact.shape, held_back[0]["pixels"].shape, out)
-            found = _cosine(load, held_back, exact)
+            found, left = _compared(load, held_back, exact)
             if found >= LEAST[target.precision]:
                 break
         else:
             raise NpuFidelityError(f"{target.kind} {chip}", target.precision, found, LEAST[target.precision])
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        announce(f"{target.kind} {chip}: operators left to the board's CPU: {kinds or 'none'}")
         binary = describe(out, target.precision)
         contexts.append(NpuContext(architecture=chip, sdk=toolkit.version, binary=binary))
-    report = {"simulated_cosine": found, "compared_tiles": len(held_back), "scales": way.name}
+    report = {"simulated_cosine": found, "compared_tiles": len(held_back), "scales": way.name, "left_to_cpu": left}
     return NpuTower(target=target.kind, precision=target.precision, tiles=1, contexts=tuple(contexts), report=report)
 
 
@@ -182,13 +185,29 @@ def _exact(graph: Path, samples: Sequence[Feeds]) -> FloatArray:
     return np.concatenate([session.run(None, dict(feeds))[0] for feeds in samples])
 
 
-def _cosine(load: NpuLoad, samples: Sequence[Feeds], exact: FloatArray) -> float:
-    """Mean over visual tokens."""
+def _compared(load: NpuLoad, samples: Sequence[Feeds], exact: FloatArray) -> tuple[float, dict[str, int]]:
+    """Mean cosine over visual tokens, and operators that the compiler leaves to the board's CPU."""
     process = NpuProcess(load)
     try:
+        left = left_to_cpu(process)
         pixels = np.concatenate([feeds["pixels"] for feeds in samples])
         (ours,) = NpuSession(process, 1).run(["embeddings"], {"pixels": pixels})
     finally:
         process.close()
     a, b = ours.astype(np.float64), exact.astype(np.float64)
-    return float(((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).mean())
+    return float(((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).mean()), left
+
+
+def left_to_cpu(process: NpuProcess) -> dict[str, int]:
+    """Kinds of operators that the NPU does not take -> how many of them.
+
+    Args:
+        process: Of :func:`toolkit_load`.
+
+    Raises:
+        NpuError: The toolkit did not tell where its operators run.
+    """
+    operators = process.facts["operators"]
+    if not operators:
+        raise NpuError("rknn-toolkit2 did not tell where the operators run; its version may be too new")
+    return dict(sorted(Counter(kind for kind, place in operators if place == "CPU").items()))

@@ -9,13 +9,17 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rknn.api import RKNN
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_OPERATOR = re.compile(r"^D RKNN: \[[\d:.]+\] \d+ +(\w+) +\w+ +(NPU|CPU) ")
+"""A line of the compiler's table of operators, with where each will run."""
+_ENDS = ("InputOperator", "OutputOperator")
+"""What copies the tensors in and out; always on the CPU."""
 
 
 def load(request: Mapping[str, Any]) -> _Compiled:
@@ -29,7 +33,7 @@ def load(request: Mapping[str, Any]) -> _Compiled:
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        toolkit = RKNN(verbose=False)
+        toolkit = RKNN(verbose=True)
         samples = request["dataset"]
         steps = {
             "it cannot be set up": lambda: toolkit.config(target_platform=request["chip"], **request["config"]),
@@ -47,25 +51,43 @@ def load(request: Mapping[str, Any]) -> _Compiled:
                 raise OSError(f"{what}: {_complaint(log) or error}") from error
             if status not in (0, None):
                 raise OSError(f"{what}: {_complaint(log) or status}")
-    return _Compiled(toolkit, {kind: request[kind] for kind in ("inputs", "outputs")})
+        operators = operators_of(_lines(log))
+    return _Compiled(toolkit, {kind: request[kind] for kind in ("inputs", "outputs")}, operators)
+
+
+def operators_of(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind of every operator and ``NPU`` or ``CPU``, from the last table of operators; empty without one."""
+    found: list[tuple[str, str]] = []
+    for line in lines:
+        operator = _OPERATOR.match(line)
+        if operator and operator[1] == _ENDS[0]:  # the first of a table
+            found = []
+        elif operator and operator[1] not in _ENDS:
+            found.append((operator[1], operator[2]))
+    return found
 
 
 def _complaint(log: Any) -> str:
-    """The last error that the toolkit printed."""
+    """The first error that the toolkit printed."""
+    told = [line[2:] for line in _lines(log) if line.startswith("E ")]
+    errors = [line for line in told if "version" not in line and "Traceback" not in line]
+    return errors[0] if errors else ""
+
+
+def _lines(log: Any) -> list[str]:
+    """What the toolkit printed."""
     sys.stdout.flush()
     sys.stderr.flush()
     log.seek(0)
-    lines = [_COLOURS.sub("", line).strip() for line in log.read().decode(errors="replace").splitlines()]
-    errors = [line[2:] for line in lines if line.startswith("E ") and "version" not in line and "Traceback" not in line]
-    return errors[0] if errors else ""
+    return [_COLOURS.sub("", line).strip() for line in log.read().decode(errors="replace").splitlines()]
 
 
 class _Compiled:
     """A compiled graph on the simulator, as the worker serves it; its inputs are as on a board."""
 
-    def __init__(self, toolkit: Any, ports: dict[str, Any]) -> None:
+    def __init__(self, toolkit: Any, ports: dict[str, Any], operators: list[tuple[str, str]]) -> None:
         self._toolkit, self.ports = toolkit, ports
-        self.facts: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {"operators": operators}
 
     def run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """The embeddings."""
