@@ -48,7 +48,7 @@ def _large(found: dict[str, Any]) -> str:
 def rknn(results: Path) -> str:
     """Fidelity of what Rockchip's compiler makes."""
     found: dict[str, Any] = json.loads((results / "rknn.json").read_text())
-    head = ["starter's tower", "scales by", *_COSINES, "compiled", "kept by an export"]
+    head = ["starter's tower", "scales by", *_COSINES, "compiled", "kept by an export", "left to the CPU"]
     rows = [
         [
             f"`{tower['precision']}`, {tower['chip']}",
@@ -56,6 +56,7 @@ def rknn(results: Path) -> str:
             *_cosines(tower["cosine"]),
             f"{tower['bytes'] / 1e6:.1f} MB",
             "yes" if tower["kept_by_export"] else "no",
+            f"{sum(tower['left_to_cpu'].values())} of {tower['operators']}",
         ]
         for tower in found["towers"]
     ]
