@@ -32,7 +32,7 @@ import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import OpenBundle, read_bundle  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.tower.engines import Port  # noqa: E402
-from edge_mllm.tower.npu.rknn import ports  # noqa: E402
+from edge_mllm.tower.npu.rknn import ports, shapes  # noqa: E402
 from edge_mllm.tower.placement import Placement  # noqa: E402
 from edge_mllm.tower.tower import VisionTower  # noqa: E402
 
@@ -53,11 +53,11 @@ class Sleeper:
 
     def get_inputs(self) -> list[Port]:
         """The pixels, with a free first axis."""
-        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(self.bundle, 1)["inputs"]]
+        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["inputs"]]
 
     def get_outputs(self) -> list[Port]:
         """The embeddings, likewise."""
-        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(self.bundle, 1)["outputs"]]
+        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["outputs"]]
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:  # noqa: ARG002 - as sessions have it
         """Noise, after a while."""

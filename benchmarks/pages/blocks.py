@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import batches
+from benchmarks.pages.devices import devices
 from benchmarks.pages.npu import npu, overlap, rknn
 from benchmarks.pages.options import options
 from benchmarks.pages.tables import table
@@ -149,6 +150,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "families": _families,
     "recipes": _recipes,
     "devices": _devices,
+    "sent devices": lambda: devices(ROOT / "benchmarks" / "results"),
     "npu": lambda: npu(ROOT / "benchmarks" / "results"),
     "rknn": lambda: rknn(ROOT / "benchmarks" / "results"),
     "overlap": lambda: overlap(ROOT / "benchmarks" / "results"),

@@ -48,7 +48,7 @@ def _large(found: dict[str, Any]) -> str:
 def rknn(results: Path) -> str:
     """Fidelity of what Rockchip's compiler makes."""
     found: dict[str, Any] = json.loads((results / "rknn.json").read_text())
-    head = ["starter's tower", "scales by", *_COSINES, "compiled", "kept by an export"]
+    head = ["starter's tower", "scales by", *_COSINES, "compiled", "kept by an export", "left to the CPU"]
     rows = [
         [
             f"`{tower['precision']}`, {tower['chip']}",
@@ -56,6 +56,7 @@ def rknn(results: Path) -> str:
             *_cosines(tower["cosine"]),
             f"{tower['bytes'] / 1e6:.1f} MB",
             "yes" if tower["kept_by_export"] else "no",
+            f"{sum(tower['left_to_cpu'].values())} of {tower['operators']}",
         ]
         for tower in found["towers"]
     ]
@@ -66,22 +67,24 @@ def rknn(results: Path) -> str:
 def overlap(results: Path) -> str:
     """First tokens with a tower that sleeps, beside the decoder and before it."""
     found: dict[str, Any] = json.loads((results / "overlap.json").read_text())
-    head = ["bundle", "engine", "pictures", "tiles", "a tile", "decoder after the tower", "beside it", "same cache"]
+    kinds = ["bundle", "engine", "threads", "pictures", "tiles", "a tile"]
+    head = [*kinds, "decoder after the tower", "beside it", "same cache", "rounds"]
     rows = [
         [
             case["bundle"],
             case["engine"],
+            str(case["threads"]),
             str(case["pictures"]),
             str(case["tiles"]),
             f"{case['tile_s']:.2f} s",
             f"{case['before']['ttft_s']:.2f} s",
             f"{case['beside']['ttft_s']:.2f} s",
             "bit for bit" if case["same_cache"] else "no",
+            str(case["rounds"]),
         ]
         for case in found["cases"]
     ]
-    rounds = min(case["rounds"] for case in found["cases"])
-    note = f"To the first token: medians of {rounds} rounds in turns, one thread, on a machine that did other work too."
+    note = "To the first token: medians of rounds in turns. The starter's machine did other work too."
     return f"{table(head, rows)}\n\n{note}"
 
 
