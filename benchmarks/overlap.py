@@ -53,11 +53,17 @@ class Sleeper:
 
     def get_inputs(self) -> list[Port]:
         """The pixels, with a free first axis."""
-        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["inputs"]]
+        return [
+            Port(name, kind, ["tiles", *shape[1:]])
+            for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["inputs"]
+        ]
 
     def get_outputs(self) -> list[Port]:
         """The embeddings, likewise."""
-        return [Port(name, kind, ["tiles", *shape[1:]]) for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["outputs"]]
+        return [
+            Port(name, kind, ["tiles", *shape[1:]])
+            for name, kind, shape in ports(*shapes(self.bundle.spec, 1))["outputs"]
+        ]
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:  # noqa: ARG002 - as sessions have it
         """Noise, after a while."""

@@ -98,6 +98,27 @@ def test_ctrl_c_while_it_starts(module):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "edge-mllm: interrupted\n")
 
 
+INTERRUPTED_STRING = """
+import sys
+
+def stop(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "open_bundle":
+        exec("raise KeyboardInterrupt")
+
+sys.setprofile(stop)
+"""
+
+
+def test_ctrl_c_in_code_from_a_string_ends_with_our_code(tmp_path):
+    """As in a dataclass that is being made; Python would end itself by the signal, after our line."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_STRING)
+    environment = command_environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    command = [sys.executable, "-m", "edge_mllm", "inspect", str(STARTER)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "edge-mllm: interrupted\n")
+
+
 @pytest.mark.parametrize("moment", [0.1, 0.25, 0.5])
 def test_ctrl_c_by_the_clock(moment):
     """Whatever runs at that time; before Python itself has started nothing of ours can answer."""

@@ -10,7 +10,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from edge_mllm.cli.terminal.interrupts import INTERRUPTED, interrupts_raise
+from edge_mllm.cli.terminal.interrupts import INTERRUPTED, forget_interrupt, interrupts_raise
 from edge_mllm.cli.terminal.streams import BROKEN_PIPE, silence_stdout
 from edge_mllm.errors import EdgeMLLMError
 
@@ -35,6 +35,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             with interrupts_raise():
                 return command(*args, **kwargs)
         except KeyboardInterrupt:
+            forget_interrupt()
             fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
             silence_stdout()

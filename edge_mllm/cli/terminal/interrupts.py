@@ -32,6 +32,15 @@ def interrupts_raise() -> Iterator[None]:
         signal.signal(signal.SIGINT, _end)
 
 
+def forget_interrupt() -> None:
+    """A KeyboardInterrupt was handled: the process may end with an exit code of its own.
+
+    CPython remembers one that leaves code run from a string, as dataclasses are made, and ends ``python -m`` by SIGINT
+    even after it was handled (Python/pythonrun.c, run_eval_code_obj). The next string that runs makes it forget.
+    """
+    exec("")  # noqa: S102  (empty)
+
+
 def _end(_number: int, _frame: FrameType | None) -> None:
     for stream, text in ((sys.stdout, ""), (sys.stderr, "edge-mllm: interrupted\n")):
         if stream is not None:

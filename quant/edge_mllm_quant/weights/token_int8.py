@@ -76,8 +76,8 @@ class TokenProducts(Replacement):
             steps: Name of its steps float32 [rows].
         """
         raw = f"{node.output[0]}/integer"
-        # An optional input, zero. Without it ONNX Runtime 1.26 writes behind its list of inputs where it makes weights
-        # unsigned (on x86 without VNNI), and two products with one zero end in an error there.
+        # An optional input, zero. Without it ONNX Runtime up to 1.29 writes behind its list of inputs where it makes
+        # weights unsigned (on x86 without VNNI), and two products with one zero end in an error there.
         zero = self._constant(f"{codes}/zero", np.int8(0))
         inputs = [self._codes, codes, self._one, steps, self._middle, zero]
         self._append("MatMulIntegerToFloat", inputs, [raw], domain="com.microsoft")
