@@ -200,12 +200,7 @@ def export(
         calibrate=calibrate,
         calibration=calibration,
     )
-    with _interruptible(), _progress(quiet) as tell:
-
-        def announce(step: str) -> None:
-            between_steps()
-            tell(step)
-
+    with _interruptible(), _progress(quiet) as announce:
         spec = export_bundle(source, out, options, announce)
     if not quiet:
         _report(spec, out)
@@ -249,6 +244,18 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Tells each step, and ends before it where that was asked for."""
+    with _shown(quiet) as tell:
+
+        def announce(step: str) -> None:
+            between_steps()
+            tell(step)
+
+        yield announce
+
+
+@contextmanager
+def _shown(quiet: bool) -> Iterator[Callable[[str], None]]:
     """A spinner with the current step and its time on a terminal, one line per step elsewhere."""
     if quiet:
         yield lambda _: None
