@@ -57,6 +57,7 @@ class Remembering(Reference):
 
     def __init__(self, checkpoint: Checkpoint, family: Family) -> None:
         self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
+        self._patches = family.vision(checkpoint).patches
         self._n_vocab = family.decoder(checkpoint).n_vocab
         self.processor = load_processor(checkpoint, family)
         self._made: dict[int, Inputs | Exception] = {}
