@@ -197,7 +197,10 @@ def test_a_family_reads_the_plan(name: str, tmp_path: Path) -> None:
         sections["vision_config"] |= {"deepstack_visual_indexes": [0][: len(given)], "out_hidden_size": 64}
         sections["text_config"]["num_hidden_layers"] = 2
     if "layer_types" in sections.get("text_config", {}):
-        sections["text_config"]["layer_types"] = sections["text_config"]["layer_types"][-2:]
+        layers = sections["text_config"]["num_hidden_layers"]
+        sections["text_config"]["layer_types"] = sections["text_config"]["layer_types"][-layers:]
+    if "insert_layer_id" in plan.config:
+        sections["insert_layer_id"] = 0
     write_shape(replace(plan, config=plan.config | sections), tmp_path)
     checkpoint = open_checkpoint(tmp_path)
     family = find_family(checkpoint)

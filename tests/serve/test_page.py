@@ -164,12 +164,12 @@ def test_another_picture_may_come_while_an_answer_is_written(open_page):
     expect(page.locator(".text")).to_have_text("Cof")
     hand_over(page, png(seed=1, width=300, height=900), "paste")
     expect(page.locator("#remove")).to_be_visible()
-    assert page.get_attribute("#overlay", "viewBox") == "0 0 300 900"
+    expect(page.locator("#overlay")).to_have_attribute("viewBox", "0 0 300 900")
     pass_until(page, "the end")
     expect(page.locator(".card .legend")).to_have_count(1)
     expect(page.locator(".text")).to_have_text("Coffee $4.60")
     expect(page.locator("#cut")).to_contain_text("300 x 900 pixels")
-    assert page.get_attribute("#overlay", "viewBox") == "0 0 300 900"
+    expect(page.locator("#overlay")).to_have_attribute("viewBox", "0 0 300 900")
     assert page.locator(".card button").count() == 0
 
 
@@ -285,7 +285,7 @@ def test_a_turned_picture_is_drawn_over_as_it_is_seen(open_page):
     Image.open(LABEL).convert("RGB").save(out, "JPEG", exif=exif)
     hand_over(page, out.getvalue(), "drop", "image/jpeg")
     expect(page.locator("#cut")).to_contain_text("480 x 640 pixels")
-    assert page.get_attribute("#overlay", "viewBox") == "0 0 480 640"
+    expect(page.locator("#overlay")).to_have_attribute("viewBox", "0 0 480 640")
     assert page.evaluate("(({naturalWidth: w, naturalHeight: h}) => [w, h])(document.getElementById('preview'))") == [
         480,
         640,
