@@ -252,6 +252,9 @@ FIGURES: dict[str, Figure] = {
     "blocks.b64.points": _block_loss("int4_b64", lambda found: found["points"]["value"], "+.1f"),
     "blocks.b64.low": _block_loss("int4_b64", lambda found: found["points"]["interval_95"][0], "+.1f"),
     "blocks.b64.high": _block_loss("int4_b64", lambda found: found["points"]["interval_95"][1], "+.1f"),
+    "blocks.both.points": _block_loss("int4_b64, cache q8", lambda found: found["points"]["value"], "+.1f"),
+    "blocks.both.low": _block_loss("int4_b64, cache q8", lambda found: found["points"]["interval_95"][0], "+.1f"),
+    "blocks.both.high": _block_loss("int4_b64, cache q8", lambda found: found["points"]["interval_95"][1], "+.1f"),
     "blocks.questions": _block_loss("int4_b64", lambda found: found["questions"], ".0f"),
     "blocks.smolvlm.tokens": _result_file(
         "block_sizes", lambda found: found["speed"]["smolvlm-500m"]["prompt_tokens"], ".0f"
