@@ -93,3 +93,13 @@ def test_modules_and_functions_stay_short() -> None:
                 if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
             )
     assert not too_long
+
+
+def test_no_large_file_is_tracked_by_mistake() -> None:
+    """Weights belong to the starter; what tools leave beside them does not."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    large = {str(file.relative_to(ROOT)) for file in files if file.is_file() and file.stat().st_size > 1 << 20}
+    assert {name for name in large if not name.startswith(("starter/", "edge_mllm/starter.edge/"))} == set()

@@ -5,11 +5,13 @@ The simulator runs what was compiled in the same process, and no file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,18 +32,18 @@ def load(request: Mapping[str, Any]) -> _Compiled:
             that names one .npy for each sample; empty: floats of 16 bits), ``hybrid`` (leave layers that lose most in
             16 bits), ``out`` (the file to write, or empty), and ``inputs`` and ``outputs``: name, type and shape.
     """
-    with tempfile.TemporaryFile() as log:
+    file, samples, out = (request[name] and str(Path(request[name]).absolute()) for name in ("file", "dataset", "out"))
+    with _own_folder(), tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         toolkit = RKNN(verbose=True)
-        samples = request["dataset"]
         steps = {
             "it cannot be set up": lambda: toolkit.config(target_platform=request["chip"], **request["config"]),
-            "it cannot read the graph": lambda: toolkit.load_onnx(request["file"]),
+            "it cannot read the graph": lambda: toolkit.load_onnx(file),
             "it cannot compile the graph": lambda: toolkit.build(
                 do_quantization=bool(samples), dataset=samples or None, auto_hybrid=request["hybrid"]
             ),
-            "it cannot write the file": lambda: toolkit.export_rknn(request["out"]) if request["out"] else 0,
+            "it cannot write the file": lambda: toolkit.export_rknn(out) if out else 0,
             "its simulator cannot be started": toolkit.init_runtime,
         }
         for what, step in steps.items():
@@ -53,6 +55,18 @@ def load(request: Mapping[str, Any]) -> _Compiled:
                 raise OSError(f"{what}: {_complaint(log) or status}")
         operators = operators_of(_lines(log))
     return _Compiled(toolkit, {kind: request[kind] for kind in ("inputs", "outputs")}, operators)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[None]:
+    """Where a compiler that tells its operators leaves the graphs of its steps."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def operators_of(lines: Sequence[str]) -> list[tuple[str, str]]:
