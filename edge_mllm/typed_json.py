@@ -10,6 +10,10 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin
 
+LATER = {"later": True}
+"""Metadata of a dataclass's field that a later mechanism added: JSON has it only where it is used, so that older
+releases and phones read the others."""
+
 
 class FieldError(Exception):
     """A field that does not have the type the dataclass names."""
@@ -37,6 +41,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return value
+
+
+def leave_out(value: Any, data: dict[str, Any]) -> None:
+    """Take fields out of ``data``, which the dataclass ``value`` became, that are :data:`LATER` and have their default.
+
+    Args:
+        value: A dataclass; those that are its fields are looked through too.
+        data: From :func:`dataclasses.asdict`; changed.
+    """
+    for each in dataclasses.fields(value):
+        held = getattr(value, each.name)
+        if each.metadata == LATER and held == each.default:
+            del data[each.name]
+        elif dataclasses.is_dataclass(held):
+            leave_out(held, data[each.name])
 
 
 def read_typed(kind: Any, value: Any, where: str = "") -> Any:

@@ -99,3 +99,11 @@ def four_bits(checkpoint: Path, out: Path, **options: Any) -> tuple[BundleSpec, 
         assert answer.usage.completion_tokens >= 1
         answers.append(answer)
     return spec, answers
+
+
+def told_of_phones(engines: Engines) -> str:
+    """What ``inspect`` says of phones."""
+    from edge_mllm.cli.inspect import phone
+    from edge_mllm.session.files import open_bundle
+
+    return phone(open_bundle(engines.out).spec)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 MAKERS = {
     "idefics3": ("tiny_models", "make_tiny_smolvlm"),
@@ -36,9 +39,39 @@ def make_tiny(family: str, folder: Path) -> Path:
 
 def changed_copy(checkpoint: Path, directory: Path, file: str, change: dict[str, Any]) -> Path:
     """Links to a checkpoint's files in a directory that is there, but for a JSON file with other fields."""
-    for path in checkpoint.iterdir():
-        (directory / path.name).symlink_to(path)
+    _link_all(checkpoint, directory)
     document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
     (directory / file).unlink()
     (directory / file).write_text(json.dumps(document), encoding="utf-8")
     return directory
+
+
+def check_missing_tensor(checkpoint: Path, directory: Path, name: str) -> None:
+    """A checkpoint without the tensors whose names end so is refused, and they are named.
+
+    Args:
+        checkpoint: Whole, in one file.
+        directory: An empty one for what is left.
+        name: As in the checkpoint, or its end.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from edge_mllm.errors import EdgeMLLMError
+    from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
+    from edge_mllm_export.families.inventory import check_tensors
+    from edge_mllm_export.families.registry import find_family
+
+    _link_all(checkpoint, directory)
+    (directory / "model.safetensors").unlink()
+    tensors = load_file(checkpoint / "model.safetensors")
+    kept = {each: tensor for each, tensor in tensors.items() if not each.endswith(name)}
+    assert len(kept) < len(tensors)
+    save_file(kept, directory / "model.safetensors", {"format": "pt"})
+    opened = open_checkpoint(directory)
+    with pytest.raises(EdgeMLLMError, match=rf"missing.*{re.escape(name)}"):
+        check_tensors(opened, find_family(opened))
+
+
+def _link_all(checkpoint: Path, directory: Path) -> None:
+    for path in checkpoint.iterdir():
+        (directory / path.name).symlink_to(path)

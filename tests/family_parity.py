@@ -20,7 +20,7 @@ from edge_mllm.prompt.template import ChatTemplate
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.reference.processor import load_processor
-from edge_mllm_export.reference.strips import SIZES, is_strip, unrolled
+from edge_mllm_export.reference.strips import packed_strip
 from edge_mllm_export.write.tokenizer_files import tokenizer_json
 
 GOLDEN_SIZES = [
@@ -175,11 +175,28 @@ def compare_pictures(pair: Pair, count: int, question: str) -> Comparison:
     return found
 
 
+def compare_conversation(pair: Pair, sizes: list[tuple[int, int]]) -> str:
+    """Three pictures behind a system message and in two turns: ids as the reference's; what is written."""
+    from PIL import Image
+
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "image"}, {"type": "image"}]},
+    ]
+    plans = [plan_tiles(*size, pair.spec.image.tiler) for size in sizes]
+    built = build_prompt(messages, plans, pair.spec, pair.tokenizer, pair.template)
+    expected = pair.processor.inputs(messages, [Image.new("RGB", size) for size in sizes])
+    np.testing.assert_array_equal(built.ids, expected["input_ids"][0])
+    return built.text
+
+
 def reference_tiles(out: dict[str, np.ndarray], spec: Any) -> np.ndarray:
     """Tiles of all pictures in order, without the tiles of zeros that fill up pictures with fewer tiles."""
-    pixels, patches = out["pixel_values"], spec.vision.patches
-    if patches is not None and is_strip(pixels, patches):
-        return unrolled(pixels, out[SIZES], patches)
+    pixels, strip = out["pixel_values"], packed_strip(out, spec.vision.patches)
+    if strip is not None:
+        return strip
     if pixels.ndim == 2:  # packed patches
         return pixels
     if pixels.ndim == 4 or "image_sizes" not in out:

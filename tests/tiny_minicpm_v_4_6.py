@@ -7,13 +7,13 @@ from typing import Any
 
 from tiny_models import _write_json, randomise
 from tiny_qwen2_vl import BASE, save
+from tiny_qwen3_5 import LAYERS, TEXT
 
 from edge_mllm_export.shapes import load_shape
 
 SHAPE = "minicpm-v-4.6"
 VOCABULARY = 557
 """Rows of the embedding table."""
-LAYERS = ("linear_attention", "linear_attention", "full_attention", "linear_attention", "full_attention")
 
 
 def make_tiny_minicpm_v_4_6(
@@ -77,20 +77,8 @@ def _is_id(name: str, value: Any) -> bool:
 
 
 _VISION = {"hidden_size": 48, "intermediate_size": 88, "num_attention_heads": 4}
-_TEXT: dict[str, Any] = {
+_TEXT = TEXT | {
     "model_type": "qwen3_5_text",
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 128,
-    "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 32,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_value_head_dim": 32,
-    "max_position_embeddings": 4096,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000000.0, "partial_rotary_factor": 0.25},
-    "rms_norm_eps": 1e-6,
     "vocab_size": VOCABULARY,
 }

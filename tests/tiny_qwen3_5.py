@@ -43,11 +43,11 @@ def make_tiny_qwen3_5(
         "intermediate_size": 96,
         "num_heads": 4,
         "num_position_embeddings": 36,
-        "out_hidden_size": (_TEXT | text)["hidden_size"],
+        "out_hidden_size": (TEXT | text)["hidden_size"],
     }
     kinds = {"layer_types": list(layers), "num_hidden_layers": len(layers)}
     config = Qwen3_5Config(
-        text_config=_TEXT | kinds | ends(SHAPE) | text, vision_config=vision, tie_word_embeddings=tied, **ids(SHAPE)
+        text_config=TEXT | kinds | ends(SHAPE) | text, vision_config=vision, tie_word_embeddings=tied, **ids(SHAPE)
     )
     model = Qwen3_5ForConditionalGeneration(config).eval()
     randomise(model, seed, tied=tied)
@@ -56,7 +56,7 @@ def make_tiny_qwen3_5(
     return directory
 
 
-_TEXT: dict[str, Any] = {
+TEXT: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 160,
     "num_attention_heads": 4,

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edge_mllm.bundle.tilers import LATER, Tiler
+from edge_mllm.bundle.tilers import Tiler
 from edge_mllm.bundle.turns import Turns
+from edge_mllm.typed_json import LATER
 
 SCHEMA_VERSION = 1
 DECIDED = "decided"

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_mllm.bundle.spec import SCHEMA_VERSION, BundleSpec
-from edge_mllm.bundle.tilers import LATER
 from edge_mllm.errors import BundleError, BundleVersionError
-from edge_mllm.typed_json import FieldError, plain, read_typed
+from edge_mllm.typed_json import FieldError, leave_out, plain, read_typed
 
 
 def read_spec(data: Any, path: str | Path = "bundle.json") -> BundleSpec:
@@ -39,13 +38,3 @@ def spec_to_dict(spec: BundleSpec) -> dict[str, Any]:
     data: dict[str, Any] = plain(dataclasses.asdict(spec))
     leave_out(spec, data)
     return data
-
-
-def leave_out(value: Any, data: dict[str, Any]) -> None:
-    """Take fields out of ``data``, which ``value`` became, that are :data:`LATER` and have their default."""
-    for each in dataclasses.fields(value):
-        held = getattr(value, each.name)
-        if each.metadata == LATER and held == each.default:
-            del data[each.name]
-        elif dataclasses.is_dataclass(held):
-            leave_out(held, data[each.name])

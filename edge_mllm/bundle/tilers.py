@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-LATER = {"later": True}
-"""Metadata of a field that a later mechanism added: bundle.json has it only where it is used, so that older releases
-and phones read the others."""
+from edge_mllm.typed_json import LATER
 
 
 @dataclass(frozen=True, kw_only=True)

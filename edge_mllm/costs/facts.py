@@ -10,10 +10,9 @@ from typing import Any
 from edge_mllm.bundle.files import DECODER_PARTS, OpenBundle
 from edge_mllm.bundle.gguf_header import decode_bytes
 from edge_mllm.bundle.spec import BundleSpec, Engine, ImageSpec, VisionSpec
-from edge_mllm.bundle.spec_json import leave_out
 from edge_mllm.costs.shapes import ModelShape
 from edge_mllm.picture.tile_plan import plan_tiles
-from edge_mllm.typed_json import FieldError, read_typed
+from edge_mllm.typed_json import FieldError, leave_out, read_typed
 
 
 @dataclass(frozen=True, kw_only=True)

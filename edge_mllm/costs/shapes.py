@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_mllm.bundle.tilers import LATER
 from edge_mllm.errors import SettingError
+from edge_mllm.typed_json import LATER
 
 STATE_COPIES = 6
 """Most copies of a state at once: what a run reads and what it writes, and four places to go back to."""

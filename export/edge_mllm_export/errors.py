@@ -125,13 +125,17 @@ class VerificationError(EdgeMLLMError, RuntimeError):
     """The bundle cannot be compared with its checkpoint on this machine."""
 
 
+def counted(kinds: Mapping[str, int]) -> str:
+    """Kinds of operators and how many there are, as ``2 Gather, 1 Softmax``."""
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+
+
 class NpuNodesError(EdgeMLLMError, ValueError):
     """A tower has operators that an NPU does not take."""
 
     def __init__(self, architecture: str, left: Mapping[str, int]) -> None:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
         super().__init__(
-            f"the tower cannot be written for {architecture}: {kinds} would be left to the CPU; "
+            f"the tower cannot be written for {architecture}: {counted(left)} would be left to the CPU; "
             "choose another `npu_precision`, or leave `target` out"
         )
         self.left = dict(left)

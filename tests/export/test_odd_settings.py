@@ -22,7 +22,6 @@ from edge_mllm_export.families.family import Family
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.families.task import resolve_task
 from edge_mllm_export.reference.model import load_model
-from edge_mllm_export.reference.processor import load_processor
 from edge_mllm_export.reference.reference import Reference
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source
@@ -55,8 +54,10 @@ class WithoutModel(Reference):
     """The reference's processor alone."""
 
     def __init__(self, checkpoint: Checkpoint, family: Family) -> None:
-        self._prompt, self._n_vocab = family.prompt(checkpoint), family.decoder(checkpoint).n_vocab
-        self.processor = load_processor(checkpoint, family)
+        super().__init__(checkpoint, family, resolve_task(checkpoint, family))
+
+    def _load(self, *_: object) -> None:
+        """No weights."""
 
 
 @pytest.mark.parametrize("tokens", [["<tool>"], {"tool_token": "<tool>"}])

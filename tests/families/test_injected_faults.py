@@ -30,9 +30,9 @@ from edge_mllm.errors import PartMismatchError
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families.family import Family
 from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.families.task import resolve_task
 from edge_mllm_export.job import Job
 from edge_mllm_export.reference.probes import Probe, further_sizes, pixel_probes, text_probes
-from edge_mllm_export.reference.processor import load_processor
 from edge_mllm_export.reference.reference import Inputs, Reference
 from edge_mllm_export.verify import inputs as inputs_module
 from edge_mllm_export.verify.candidate import Candidate
@@ -56,11 +56,11 @@ class Remembering(Reference):
     """The reference's inputs without its model, each made once."""
 
     def __init__(self, checkpoint: Checkpoint, family: Family) -> None:
-        self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
-        self._patches = family.vision(checkpoint).patches
-        self._n_vocab = family.decoder(checkpoint).n_vocab
-        self.processor = load_processor(checkpoint, family)
+        super().__init__(checkpoint, family, resolve_task(checkpoint, family))
         self._made: dict[int, Inputs | Exception] = {}
+
+    def _load(self, *_: object) -> None:
+        """No weights."""
 
     def inputs(self, probe: Probe) -> Inputs:
         if id(probe) not in self._made:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_makers import changed_copy
+from family_makers import changed_copy, check_missing_tensor
 from family_parity import Pair, check_goldens, compare_pictures, seeded_sizes
 from tiny_anyres import NEXT_GRIDS, make_tiny_llava_next
 
@@ -20,7 +20,6 @@ from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm.session.files import open_bundle
 from edge_mllm.tower.stitching import join_tiles
 from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
-from edge_mllm_export.families.inventory import check_tensors
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.reference.probes import draw_picture
 
@@ -200,14 +199,4 @@ def test_hostile_settings_name_file_and_field(
 
 
 def test_the_newline_must_be_there(checkpoint: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    tensors = load_file(checkpoint / "model.safetensors")
-    (tmp_path / "model.safetensors").unlink()
-    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith("image_newline")}
-    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
-    opened = open_checkpoint(tmp_path)
-    with pytest.raises(EdgeMLLMError, match=r"missing.*image_newline"):
-        check_tensors(opened, find_family(opened))
+    check_missing_tensor(checkpoint, tmp_path, "image_newline")

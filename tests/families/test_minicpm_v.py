@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_makers import changed_copy
-from family_parity import GOLDEN_SIZES, Pair, _golden_rows, compare_pictures, seeded_sizes
+from family_engines import Engines, check_continuations, check_tower, four_bits, told_of_phones
+from family_makers import changed_copy, check_missing_tensor
+from family_parity import GOLDEN_SIZES, Pair, _golden_rows, compare_conversation, compare_pictures, seeded_sizes
 from tiny_minicpm_v import make_tiny_minicpm_v, make_tiny_minicpm_v_2_6, make_tiny_minicpm_v_4_5
 
 from edge_mllm.bundle.spec import PatchInput
@@ -99,25 +99,10 @@ def test_ids_with_pictures(make: Callable[[Path], Path], tmp_path: Path, count: 
 
 def test_numbers_of_pictures_and_rows(pair: Pair) -> None:
     """Pictures are counted from 0 through a conversation, also behind a system message and earlier turns."""
-    from PIL import Image
-
-    from edge_mllm.prompt.build import build_prompt
-
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]},
-        {"role": "assistant", "content": "A cat."},
-        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "image"}, {"type": "image"}]},
-    ]
-    sizes = [(900, 700), (50, 60), (300, 1500)]
-    plans = [plan_tiles(*size, PUBLISHED) for size in sizes]
-    built = build_prompt(messages, plans, pair.spec, pair.tokenizer, pair.template)
-    expected = pair.processor.inputs(messages, [Image.new("RGB", size) for size in sizes])
-    np.testing.assert_array_equal(built.ids, expected["input_ids"][0])
-    visual = "<unk>" * 9
-    assert f"<image_id>1</image_id><image>{visual}</image>\n" in built.text
-    assert f"</slice>\n<slice>{visual}</slice>" in built.text
-    assert "</slice>\n\n" not in built.text
+    text, visual = compare_conversation(pair, [(900, 700), (50, 60), (300, 1500)]), "<unk>" * 9
+    assert f"<image_id>1</image_id><image>{visual}</image>\n" in text
+    assert f"</slice>\n<slice>{visual}</slice>" in text
+    assert "</slice>\n\n" not in text
 
 
 def test_a_user_may_write_the_marks(pair: Pair) -> None:
@@ -227,10 +212,7 @@ def test_reductions_know_that_rows_have_no_place(engines: Engines) -> None:
 
 
 def test_a_phone_is_told_not_to_run_it(engines: Engines) -> None:
-    from edge_mllm.cli.inspect import phone
-    from edge_mllm.session.files import open_bundle
-
-    assert phone(open_bundle(engines.out).spec).startswith("no, slices")
+    assert told_of_phones(engines).startswith("no, slices")
 
 
 @pytest.mark.slow
@@ -296,16 +278,4 @@ def test_hostile_settings_name_file_and_field(
 
 @pytest.mark.parametrize("name", ["resampler.query", "vpm.post_layernorm.weight", "llm.lm_head.weight"])
 def test_a_missing_tensor_is_named(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    from safetensors.torch import load_file, save_file
-
-    from edge_mllm_export.families.inventory import check_tensors
-
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    tensors = load_file(checkpoint / "model.safetensors")
-    del tensors[name]
-    (tmp_path / "model.safetensors").unlink()
-    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    opened = open_checkpoint(tmp_path)
-    with pytest.raises(EdgeMLLMError, match=name):
-        check_tensors(opened, find_family(opened))
+    check_missing_tensor(checkpoint, tmp_path, name)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_makers import changed_copy
+from family_makers import changed_copy, check_missing_tensor
 from family_parity import (
     GOLDEN_SIZES,
     Pair,
     _golden_rows,
+    compare_conversation,
     compare_pictures,
     compare_system_message,
     seeded_sizes,
@@ -25,7 +26,6 @@ from edge_mllm.bundle.tilers import AdaptiveSlices
 from edge_mllm.costs.shapes import TowerShape
 from edge_mllm.errors import EdgeMLLMError
 from edge_mllm.picture.tile_plan import fit_tokens, low_detail, plan_tiles
-from edge_mllm.prompt.build import build_prompt
 from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.families.family import Family
 from edge_mllm_export.families.model_shape import model_shape
@@ -115,23 +115,10 @@ def test_ids_with_a_system_message(pair: Pair) -> None:
 
 def test_a_conversation_with_pictures_of_many_sizes(pair: Pair) -> None:
     """Pictures are counted from 0 through a conversation; the whole and the slices have tokens of their own number."""
-    from PIL import Image
-
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]},
-        {"role": "assistant", "content": "A cat."},
-        {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "image"}, {"type": "image"}]},
-    ]
-    sizes = [(1080, 2400), (50, 60), (300, 1500)]
-    plans = [plan_tiles(*size, PUBLISHED) for size in sizes]
-    built = build_prompt(messages, plans, pair.spec, pair.tokenizer, pair.template)
-    expected = pair.processor.inputs(messages, [Image.new("RGB", size) for size in sizes])
-    np.testing.assert_array_equal(built.ids, expected["input_ids"][0])
-    visual = "<|image_pad|>"
-    assert f"<image_id>0</image_id><image>{visual * 60}</image><slice>{visual * 64}</slice>" in built.text
-    assert f"</slice>\n<slice>{visual * 64}</slice>" in built.text
-    assert "<image_id>2</image_id>" in built.text and "</slice>\n\n" not in built.text
+    text, visual = compare_conversation(pair, [(1080, 2400), (50, 60), (300, 1500)]), "<|image_pad|>"
+    assert f"<image_id>0</image_id><image>{visual * 60}</image><slice>{visual * 64}</slice>" in text
+    assert f"</slice>\n<slice>{visual * 64}</slice>" in text
+    assert "<image_id>2</image_id>" in text and "</slice>\n\n" not in text
 
 
 @pytest.mark.parametrize("change", [{"slice_mode": False}, {"use_image_id": False}, {"max_slice_nums": 4}])
@@ -287,19 +274,7 @@ def _read(directory: Path) -> Family:
     ],
 )
 def test_a_missing_tensor_is_named(checkpoint: Path, tmp_path: Path, name: str) -> None:
-    from safetensors.torch import load_file, save_file
-
-    from edge_mllm_export.families.inventory import check_tensors
-
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    tensors = load_file(checkpoint / "model.safetensors")
-    del tensors[name]
-    (tmp_path / "model.safetensors").unlink()
-    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    opened = open_checkpoint(tmp_path)
-    with pytest.raises(EdgeMLLMError, match=name):
-        check_tensors(opened, find_family(opened))
+    check_missing_tensor(checkpoint, tmp_path, name)
 
 
 def test_its_successor_is_refused_by_name(checkpoint: Path) -> None:

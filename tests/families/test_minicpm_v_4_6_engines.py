@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_engines import Engines, check_continuations, check_tower, four_bits
+from family_engines import Engines, check_continuations, check_tower, four_bits, told_of_phones
 from tiny_minicpm_v_4_6 import make_tiny_minicpm_v_4_6
 
 import edge_mllm
@@ -125,9 +125,7 @@ def test_what_clients_are_told_of_tiles(engines: Engines) -> None:
 
 
 def test_a_phone_is_told_not_to_run_it(engines: Engines) -> None:
-    from edge_mllm.cli.inspect import phone
-
-    assert phone(open_bundle(engines.out).spec).startswith("no, slices")
+    assert told_of_phones(engines).startswith("no, slices")
 
 
 def test_bundles_of_equal_slices_do_not_have_the_field(engines: Engines) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +64,10 @@ def write_results(results: Sequence[Result], wanted: Shown) -> None:
 
     data = [result_to_dict(result) for result in results]
     if isinstance(wanted, Wanted):
-        _write_files(results[0], wanted)
+        if wanted.out is not None:
+            _write_file(wanted.out, data[0])
+        if wanted.submit is not None:
+            _write_to_send(wanted.submit, results[0])
     if wanted.plot is not None:
         from edge_mllm.measure.bench.plot import plot_stages
 
@@ -79,16 +82,17 @@ def write_results(results: Sequence[Result], wanted: Shown) -> None:
         _show(results)
 
 
-def _write_files(result: Result, wanted: Wanted) -> None:
+def _write_file(file: Path, data: dict[str, Any]) -> None:
+    file.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+
+
+def _write_to_send(file: Path, result: Result) -> None:
     from edge_mllm.measure.bench.result import result_to_dict
     from edge_mllm.measure.bench.submit import fit_to_send
 
-    for file, written in ((wanted.out, result), (wanted.submit, fit_to_send(result))):
-        if file is not None:
-            file.write_text(json.dumps(result_to_dict(written), indent=1) + "\n", "utf-8")
-    if wanted.submit is not None:
-        where = "the page 'Devices' says where to send it"
-        sys.stderr.write(f"edge-mllm: wrote {wanted.submit} without paths and names; nothing was sent: {where}\n")
+    _write_file(file, result_to_dict(fit_to_send(result)))
+    where = "the page 'Devices' says where to send it"
+    sys.stderr.write(f"edge-mllm: wrote {file} without paths and names; nothing was sent: {where}\n")
 
 
 def _markdown(results: Sequence[Result]) -> str:

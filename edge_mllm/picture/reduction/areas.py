@@ -59,8 +59,8 @@ def token_areas(plan: TilePlan, tokens_per_tile: int) -> tuple[TokenArea, ...]:
         plan: How the picture is tiled.
         tokens_per_tile: Visual tokens of a tile.
     """
-    if plan.grids is not None and (plan.token_grid is not None or plan.unit_tokens):
-        return tuple(TokenArea(rows=rows, cols=cols) for rows, cols in plan.grids)
+    if plan.token_grids is not None:
+        return tuple(TokenArea(rows=rows, cols=cols) for rows, cols in plan.token_grids)
     side = math.isqrt(tokens_per_tile)
     square = side**2 == tokens_per_tile and plan.unit is None
     tile = TokenArea(rows=side, cols=side) if square else TokenArea(rows=1, cols=tokens_per_tile, gridded=False)

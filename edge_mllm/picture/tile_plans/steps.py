@@ -100,6 +100,11 @@ class TilePlan:
             found.insert(0 if self.global_first else len(found), (whole.height // self.unit, whole.width // self.unit))
         return tuple(found[place] for place in self.places)
 
+    @property
+    def token_grids(self) -> tuple[Grid, ...] | None:
+        """Those of visual tokens; None where each tile becomes as many as any other."""
+        return self.grids if self.token_grid is not None or self.unit_tokens else None
+
     def tokens(self, tokens_per_tile: int) -> int:
         """Visual tokens of the picture."""
         if self.stitch is None:
@@ -110,8 +115,8 @@ class TilePlan:
 
     def tile_tokens(self, tokens_per_tile: int) -> tuple[int, ...]:
         """Visual tokens of each tile that is not skipped, as the tower gives them."""
-        if self.grids is not None and (self.token_grid is not None or self.unit_tokens):
-            return tuple(rows * cols for rows, cols in self.grids)
+        if self.token_grids is not None:
+            return tuple(rows * cols for rows, cols in self.token_grids)
         return (tokens_per_tile,) * self.count
 
     def token_map(self, tokens_per_tile: int) -> TokenMap:

@@ -12,7 +12,7 @@ from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm_export.reference.model import load_model
 from edge_mllm_export.reference.processor import load_processor
-from edge_mllm_export.reference.strips import SIZES, is_strip, unrolled
+from edge_mllm_export.reference.strips import packed_strip
 from edge_mllm_export.reference.tokenizer_choice import declared_tokens
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ class Reference:
     """A model and its processor, loaded by transformers from the same files."""
 
     def __init__(self, checkpoint: Checkpoint, family: Family, task: Task) -> None:
-        import torch
-
         self._prompt, self._image = family.prompt(checkpoint), family.image(checkpoint)
         self._patches = family.vision(checkpoint).patches
         decoder = family.decoder(checkpoint)
@@ -64,8 +62,13 @@ class Reference:
         self.cache: Any = None
         """What transformers kept of the last answer's keys and values."""
         self.processor = load_processor(checkpoint, family)
+        self._model = self._load(checkpoint, task)
+
+    def _load(self, checkpoint: Checkpoint, task: Task) -> Any:
+        import torch
+
         with _quiet():
-            self._model = load_model(checkpoint, task.model_class, torch.float32)
+            return load_model(checkpoint, task.model_class, torch.float32)
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -90,9 +93,9 @@ class Reference:
         Some processors group tiles by prompt; some group them by picture and fill up with tiles of zeros. Tiles behind
         those of our plan are left out only where they are such.
         """
-        pixels = tensors["pixel_values"]
-        if self._patches is not None and is_strip(pixels, self._patches):
-            return unrolled(pixels.numpy(), tensors[SIZES].numpy(), self._patches)
+        pixels, strip = tensors["pixel_values"], packed_strip(tensors, self._patches)
+        if strip is not None:
+            return strip
         if pixels.ndim == 5 and len(pixels) == len(probe.pictures):
             tiler = self._image.tiler_for(len(probe.pictures))
             counts = [plan_tiles(width, height, tiler).count for width, height in probe.sizes]

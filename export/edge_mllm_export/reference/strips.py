@@ -13,16 +13,23 @@ import numpy as np
 from edge_mllm.picture.patches import pack_patches
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edge_mllm.arrays import FloatArray, IntArray
     from edge_mllm.bundle.spec import PatchInput
 
-SIZES = "target_sizes"
-"""Name of the tensor that has each tile's rows and columns of patches."""
 
+def packed_strip(tensors: Mapping[str, Any], patches: PatchInput | None) -> FloatArray | None:
+    """Packed patches of a processor's ``pixel_values``; None where they are no strip [1, 3, side of a patch, any].
 
-def is_strip(pixels: Any, patches: PatchInput | None) -> bool:
-    """Whether pixels are one: [1, 3, side of a patch, any]."""
-    return patches is not None and pixels.ndim == 4 and tuple(pixels.shape[:3]) == (1, 3, patches.patch)
+    Args:
+        tensors: What the processor gave, with each tile's rows and columns of patches in ``target_sizes``.
+        patches: How the runtime packs them; None where it takes tiles.
+    """
+    pixels = tensors["pixel_values"]
+    if patches is None or pixels.ndim != 4 or tuple(pixels.shape[:3]) != (1, 3, patches.patch):
+        return None
+    return unrolled(np.asarray(pixels), np.asarray(tensors["target_sizes"]), patches)
 
 
 def unrolled(strip: FloatArray, sizes: IntArray, patches: PatchInput) -> FloatArray:

@@ -15,7 +15,7 @@ from edge_mllm.machine.npu import Npu, NpuError
 from edge_mllm.tower.npu.place import NpuPlace
 from edge_mllm.tower.npu.process import NpuLoad, NpuProcess, NpuSession
 from edge_mllm.tower.npu.rknn import ports, shapes
-from edge_mllm_export.errors import NpuFidelityError
+from edge_mllm_export.errors import NpuFidelityError, counted
 from edge_mllm_export.job import Announce, Job
 from edge_mllm_export.write.npu.toolkit import Toolkit, find_toolkit
 from edge_mllm_export.write.npu.tower_graph import save_whole
@@ -84,7 +84,7 @@ def write_rknn_tower(job: Job, target: Target, model: onnx.ModelProto, announce:
     quantised = target.precision == "int8"
     if quantised:
         write_samples(job.work, job.npu_samples, held_back)
-    contexts, found, way, left = [], 0.0, FLOATS, dict[str, int]()
+    contexts, found, way, most = [], 0.0, FLOATS, Counter[str]()
     for chip in target.architectures:
         announce(f"compiling for {target.kind} {chip}")
         out = job.staging / f"vision.{target.kind}-{chip}.rknn"
@@ -95,11 +95,12 @@ def write_rknn_tower(job: Job, target: Target, model: onnx.ModelProto, announce:
                 break
         else:
             raise NpuFidelityError(f"{target.kind} {chip}", target.precision, found, LEAST[target.precision])
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
-        announce(f"{target.kind} {chip}: operators left to the board's CPU: {kinds or 'none'}")
+        announce(f"{target.kind} {chip}: operators left to the board's CPU: {counted(left) or 'none'}")
+        most |= Counter(left)
         binary = describe(out, target.precision)
         contexts.append(NpuContext(architecture=chip, sdk=toolkit.version, binary=binary))
-    report = {"simulated_cosine": found, "compared_tiles": len(held_back), "scales": way.name, "left_to_cpu": left}
+    compared = {"simulated_cosine": found, "compared_tiles": len(held_back)}
+    report = {**compared, "scales": way.name, "left_to_cpu": dict(most)}
     return NpuTower(target=target.kind, precision=target.precision, tiles=1, contexts=tuple(contexts), report=report)
 
 
