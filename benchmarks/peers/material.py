@@ -57,7 +57,7 @@ def export_bundle_once(checkpoint: Path, work: Path, *, b64: bool = False) -> Pa
     other, mark = b64_bundle(str(bundle)), work / "model-b64.commit"
     if b64 and not (other.exists() and mark.exists() and mark.read_text() == commit):
         options = ExportOptions(
-            format="onnx", quant="int4_b64", kv="q8", verify=False, calibration=False, force=True, prompt_weights="int8"
+            format="onnx", quant="int4_b64", kv="q8", verify=False, force=True, prompt_weights="int8"
         )
         export_bundle(str(checkpoint), other, options, lambda step: print(step, file=sys.stderr))
         mark.write_text(commit)
