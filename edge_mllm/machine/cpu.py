@@ -87,13 +87,18 @@ def parse_cpuinfo(text: str) -> CPUInfo:
     return CPUInfo(fields.get("model name") or _arm_name(text) or fields.get("Hardware", ""), frozenset(flags.split()))
 
 
+def read_cpuinfo(root: Path = Path("/")) -> CPUInfo:
+    """What /proc/cpuinfo says; empty where there is none. ``root`` is where ``proc`` is mounted."""
+    return parse_cpuinfo(_text(root / "proc/cpuinfo"))
+
+
 def read_processor(root: Path = Path("/")) -> Processor:
     """Describe this machine's processor.
 
     Args:
         root: Where ``sys`` and ``proc`` are mounted; another directory in tests.
     """
-    info = parse_cpuinfo(_text(root / "proc/cpuinfo"))
+    info = read_cpuinfo(root)
     cpus = root / "sys/devices/system/cpu"
     logical = os.cpu_count() or 1
     board = _text(root / "proc/device-tree/model").strip("\0\n ")

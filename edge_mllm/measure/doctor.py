@@ -11,7 +11,7 @@ from edge_mllm.machine.cpu import Processor
 from edge_mllm.machine.npu import Npu, QnnLibrary
 from edge_mllm.machine.others import competes
 from edge_mllm.machine.rknn import RknnLibrary
-from edge_mllm.machine.thermal import Thermal
+from edge_mllm.machine.sensors.thermal import Thermal
 
 Status = Literal["ok", "info", "warning", "problem"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from edge_mllm.errors import ExtraMissingError
 from edge_mllm.machine.cpu import read_processor
-from edge_mllm.machine.energy import find_meters
 from edge_mllm.machine.fingerprint import parse_meminfo
 from edge_mllm.machine.npu import NpuError, QnnLibrary, find_npus, qnn_library
 from edge_mllm.machine.others import others_now
 from edge_mllm.machine.rknn import RknnLibrary, rknn_library
-from edge_mllm.machine.thermal import read_thermal
+from edge_mllm.machine.sensors.energy import find_meters
+from edge_mllm.machine.sensors.thermal import read_thermal
 from edge_mllm.measure.doctor import Facts, LlamaBuild, parse_gcc, parse_system_info
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

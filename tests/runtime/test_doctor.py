@@ -12,7 +12,7 @@ import pytest
 from edge_mllm.machine.cpu import Processor
 from edge_mllm.machine.npu import Npu, QnnLibrary
 from edge_mllm.machine.rknn import RknnLibrary
-from edge_mllm.machine.thermal import Thermal
+from edge_mllm.machine.sensors.thermal import Thermal
 from edge_mllm.measure.doctor import (
     Facts,
     Finding,
