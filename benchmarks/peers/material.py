@@ -31,10 +31,14 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
     return directory
 
 
-def export_bundle_once(checkpoint: Path, work: Path, *, b64: bool = False) -> Path:
+def export_bundle_once(checkpoint: Path, work: Path, *, b64: str | None = None) -> Path:
     """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes.
 
-    With ``b64`` also the one with blocks of 64 and a cache in 8 bits.
+    Args:
+        checkpoint: What is exported.
+        work: Where it lies.
+        b64: What the bundle with blocks of 64 and a cache in 8 bits is made of, where it is wanted. A shape by its name
+            is not calibrated: random weights have nothing to lose.
     """
     from edge_mllm_export import ExportOptions, export_bundle
     from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
@@ -55,11 +59,11 @@ def export_bundle_once(checkpoint: Path, work: Path, *, b64: bool = False) -> Pa
                 write_mmproj(opened, family, out, precision)
     mark.write_text(commit)
     other, mark = b64_bundle(str(bundle)), work / "model-b64.commit"
-    if b64 and not (other.exists() and mark.exists() and mark.read_text() == commit):
+    if b64 is not None and not (other.exists() and mark.exists() and mark.read_text() == commit):
         options = ExportOptions(
             format="onnx", quant="int4_b64", kv="q8", verify=False, force=True, prompt_weights="int8"
         )
-        export_bundle(str(checkpoint), other, options, lambda step: print(step, file=sys.stderr))
+        export_bundle(b64, other, options, lambda step: print(step, file=sys.stderr))
         mark.write_text(commit)
     return bundle
 
