@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPEEDS = ("prefill_tps", "decode_tps")
 _LOOK = """
 import dataclasses, json
-from edge_mllm.measure.machine_facts import gather_facts
+from edge_mllm.measure.doctor.gathering import gather_facts
 facts = gather_facts()
 build = dataclasses.asdict(facts.llama)
 print(json.dumps(build | {"features": sorted(build["features"])}))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import QuietOption
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
-from edge_mllm.cli.terminal.options import QuietOption
 from edge_mllm.interruption import between_steps, interruptible
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ _LIMITS = "How much a quantised part may lose"
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """What a quantised part may lose; a group of options (:mod:`edge_mllm.cli.terminal.groups`)."""
+    """What a quantised part may lose; a group of options (:mod:`edge_mllm.cli.options.groups`)."""
 
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Keep the bundle whatever it lost.", rich_help_panel=_LIMITS)

@@ -20,15 +20,11 @@ from edge_mllm_export.errors import RecipeError, TensorsError
 from edge_mllm_export.gguf.file import GgufTensor, GgufType, gguf_library, write_gguf
 from edge_mllm_export.gguf.header import read_entries
 from edge_mllm_export.tokenizer.gguf_vocabulary import Vocabulary, read_vocabulary
-from edge_mllm_export.write.gguf.backbones import (
-    Backbone,
-    check_backbone,
-    find_backbone,
-    interleave_rotary,
-)
+from edge_mllm_export.write.gguf.backbones import Backbone, check_backbone, find_backbone
 from edge_mllm_export.write.gguf.quantise import RECIPE_TYPES, QuantiseOptions, quantise_gguf
 from edge_mllm_export.write.gguf.refine import gguf_names, refine_gguf
 from edge_mllm_export.write.gguf.report import GgufReport, read_report
+from edge_mllm_export.write.gguf.rotary import interleave_rotary
 from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_quant.recipes.override import OverrideError, pattern_of
 

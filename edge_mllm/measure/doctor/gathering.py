@@ -18,7 +18,7 @@ from edge_mllm.machine.npu import NpuError, QnnLibrary, find_npus, qnn_library
 from edge_mllm.machine.others import others_now
 from edge_mllm.machine.rknn import RknnLibrary, rknn_library
 from edge_mllm.machine.thermal import read_thermal
-from edge_mllm.measure.doctor import Facts, LlamaBuild, parse_gcc, parse_system_info
+from edge_mllm.measure.doctor.facts import Facts, LlamaBuild, parse_gcc, parse_system_info
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _DISTRIBUTION = "edge-mllm"
