@@ -53,9 +53,7 @@ def write_phi2(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     """Sizes and the epsilon of layer norms; refuses another activation than llama.cpp computes."""
     _sizes(writer, config)
     writer.add_layer_norm_eps(config.need("layer_norm_eps"))
-    if config.get("hidden_act", "gelu_new") != "gelu_new":
-        reason = f"is {config.get('hidden_act')!r}, but llama.cpp computes gelu_new here"
-        raise CheckpointError("config.json", "hidden_act", reason)
+    config.check_activation("gelu_new")
 
 
 def write_phi3(writer: gguf.GGUFWriter, config: TextConfig) -> None:
@@ -69,9 +67,7 @@ def check_gemma(config: TextConfig) -> None:
     if not config.get("tie_word_embeddings", True):
         reason = "is false, but llama.cpp takes the embedding table for this model's output head"
         raise CheckpointError("config.json", "tie_word_embeddings", reason)
-    if config.get("hidden_act", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
-        reason = f"is {config.get('hidden_act')!r}, but llama.cpp computes gelu_pytorch_tanh here"
-        raise CheckpointError("config.json", "hidden_act", reason)
+    config.check_activation("gelu_pytorch_tanh")
 
 
 def write_gemma3(writer: gguf.GGUFWriter, config: TextConfig) -> None:
