@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from rounds import own_process
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -134,9 +134,8 @@ def _in_turns(ways: dict[str, Decoder], length: int, repeat: int) -> dict[str, f
 
 def _memory(given: argparse.Namespace, way: str) -> dict[str, Any]:
     """Of a process that prefills the longest prompt and takes 16 steps."""
-    command = [sys.executable, __file__, "memory", "--bundle", str(given.bundle), "--threads", str(given.threads)]
-    done = subprocess.run([*command, "--way", way], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    common = ("--bundle", given.bundle, "--threads", given.threads)
+    found: dict[str, Any] = own_process(__file__, "memory", *common, "--way", way)
     print(way, found, flush=True)
     return found
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +32,12 @@ def in_turns(ways: Mapping[str, Callable[[], Sample]], repeat: int, *, warmup: i
             if number >= warmup:
                 samples[name].append(found)
     return samples
+
+
+def own_process(*arguments: object) -> Any:
+    """What Python prints as JSON in a process of its own: memory is counted from its start."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def circumstances(bundle: Path, *, threads: int, repeat: int, peaks: bool = True) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,14 +67,15 @@ def main() -> None:
         engine, _, low = given.way.partition(" ")
         print(json.dumps(measure(given.bundle, engine, low_memory=bool(low), threads=given.threads)))
         return
+    from rounds import in_turns, own_process
+
     from edge_mllm.machine.fingerprint import fingerprint
 
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ("onnx", "onnx low", "gguf", "gguf low")}
-    for _ in range(given.repeat):
-        for way, found in runs.items():
-            more = ["--way", way, "--threads", str(given.threads)]
-            command = [sys.executable, str(Path(__file__)), str(given.bundle), *more]
-            found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    common = (given.bundle, "--threads", given.threads)
+    ways = {
+        way: partial(own_process, __file__, *common, "--way", way) for way in ("onnx", "onnx low", "gguf", "gguf low")
+    }
+    runs: dict[str, list[dict[str, Any]]] = in_turns(ways, given.repeat, warmup=0)
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(fingerprint(peaks=False)),
