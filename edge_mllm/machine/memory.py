@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_mllm.machine.threads import kernel_text
-
 MEMORY, PROCESS = Path("/proc/meminfo"), Path("/proc/self")
 _STATUS = PROCESS / "status"
 
@@ -80,5 +78,8 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 def sizes(file: Path) -> dict[str, int]:
     """Sizes that a file of /proc gives in kB, in bytes, by the names of their lines; none where it cannot be read."""
-    found = re.findall(r"^([^:\n]+):\s+(\d+) kB$", kernel_text(file), re.MULTILINE)
-    return {name: int(number) * 1024 for name, number in found}
+    try:
+        text = file.read_text("utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {name: int(number) * 1024 for name, number in re.findall(r"^([^:\n]+):\s+(\d+) kB$", text, re.MULTILINE)}
