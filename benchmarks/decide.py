@@ -14,17 +14,16 @@ import argparse
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from rounds import when_and_where
 from shape_bundles import bundle_of
 
 import edge_mllm
-from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.machine.fingerprint import model_files
 from edge_mllm.measure.bench.cases import parse_size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,8 +102,7 @@ def main() -> None:
             print(name, json.dumps(rounds[name][-1]), flush=True)
     result = {
         "schema": "edge-mllm-decide/1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(threads=given.threads, peaks=False)),
+        **when_and_where(threads=given.threads),
         "bundle": bundle.name,
         "bundle_sha256": model_files(bundle).sha256,
         "size": given.size,

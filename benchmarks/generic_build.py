@@ -16,12 +16,12 @@ import dataclasses
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mllm.machine.fingerprint import fingerprint
+from rounds import when_and_where
+
 from edge_mllm.measure.bench.measure import describe_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,8 +60,7 @@ def main() -> None:
     ratios = {speed: speeds["native"][speed] / speeds["generic"][speed] for speed in SPEEDS}
     result = {
         "schema": "edge-mllm-generic-build/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
+        **when_and_where("created", threads=given.threads, peaks=True),
         "model": dataclasses.asdict(describe_model(str(given.bundle))),
         "prompt_tokens": int(samples["native"][0][0]),
         "answer_tokens": given.answer_tokens,

@@ -16,8 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,9 +27,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from rounds import when_and_where  # noqa: E402
+
 import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import OpenBundle, read_bundle  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.tower.engines import Port  # noqa: E402
 from edge_mllm.tower.npu.rknn import ports, shapes  # noqa: E402
 from edge_mllm.tower.placement import Placement  # noqa: E402
@@ -153,8 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(found), flush=True)
     document = {
         "cases": list(cases.values()),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
     }
     given.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 

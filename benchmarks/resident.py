@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -67,9 +65,7 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, given.way, given.threads, given.prompt)))
         return
-    from rounds import in_turns, own_process
-
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
     common = (given.bundle, "--threads", given.threads, "--prompt", given.prompt)
     ways = {way: partial(own_process, __file__, *common, "--way", way) for way in WAYS}
@@ -78,8 +74,7 @@ def main() -> None:
         way: {key: int(median(run[key] for run in found)) for key in found[0]} for way, found in runs.items()
     }
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "prompt_tokens": given.prompt,
         "threads": given.threads,

@@ -40,6 +40,12 @@ def own_process(*arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
+def when_and_where(stamp: str = "date", *, threads: int | None = None, peaks: bool = False) -> dict[str, Any]:
+    """When and on which machine a result is made; ``stamp`` names the time, ``peaks`` measures the machine's limits."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {stamp: now, "machine": dataclasses.asdict(fingerprint(threads=threads, peaks=peaks))}
+
+
 def circumstances(bundle: Path, *, threads: int, repeat: int, peaks: bool = True) -> dict[str, Any]:
     """When, of which bundle, on which machine, how often; ``peaks`` measures the machine's limits too."""
     return {

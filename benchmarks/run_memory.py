@@ -12,8 +12,6 @@ import argparse
 import dataclasses
 import json
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -67,9 +65,7 @@ def main() -> None:
         engine, _, low = given.way.partition(" ")
         print(json.dumps(measure(given.bundle, engine, low_memory=bool(low), threads=given.threads)))
         return
-    from rounds import in_turns, own_process
-
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
     common = (given.bundle, "--threads", given.threads)
     ways = {
@@ -77,8 +73,7 @@ def main() -> None:
     }
     runs: dict[str, list[dict[str, Any]]] = in_turns(ways, given.repeat, warmup=0)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "picture": f"{PICTURE[0]}x{PICTURE[1]}",
         "threads": given.threads,

@@ -15,8 +15,6 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -122,9 +120,7 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, WAYS[given.way], given.threads, given.tiles)))
         return
-    from rounds import in_turns, own_process
-
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
     tower, common = given.bundle / "vision.onnx", ("--threads", given.threads, "--tiles", given.tiles)
     with tempfile.TemporaryDirectory() as folder:
@@ -136,8 +132,7 @@ def main() -> None:
         }
         runs: dict[str, list[dict[str, float]]] = in_turns(ways, given.repeat, warmup=0)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "tower_file_bytes": tower.stat().st_size,
         "threads": given.threads,
