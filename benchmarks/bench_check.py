@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rounds import when_and_where
-from shape_bundles import ROOT, bundle_of
+from rounds import measuring, when_and_where
+from shape_bundles import bundle_of
 
 from edge_mllm.measure.bench import result as results
 from edge_mllm.measure.bench.cases import Grid
@@ -57,12 +57,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=5)
     parser.add_argument("--shapes", default="smolvlm-256m,smolvlm-500m")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--bundles", type=Path, action="append", default=[], help="folders with exported shapes")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "bench_check.json")
     return parser.parse_args()
 
 

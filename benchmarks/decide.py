@@ -10,7 +10,6 @@ benchmarks/results/decide.json; without ``--bundle`` the shape of SmolVLM-500M i
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rounds import when_and_where
+from rounds import measuring, when_and_where
 from shape_bundles import bundle_of
 
 import edge_mllm
@@ -83,13 +82,10 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--engines", default="onnx,gguf")
     parser.add_argument("--size", default="1024x768")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "decide.json")
     given = parser.parse_args()
     bundle, size = given.bundle or bundle_of("smolvlm-500m"), parse_size(given.size)
     models = {name: edge_mllm.load(bundle, engine=name, threads=given.threads) for name in given.engines.split(",")}

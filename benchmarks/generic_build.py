@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rounds import when_and_where
+from rounds import measuring, when_and_where
 
 from edge_mllm.measure.bench.measure import describe_model
 
@@ -75,15 +75,13 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__)
     parser.add_argument("--other", type=Path, required=True, help="python of an environment with the generic build")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--prompt-words", type=int, default=128)
     parser.add_argument("--answer-tokens", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=2, help="answers of one process")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "generic_build.json")
     return parser.parse_args()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rounds import when_and_where
+from rounds import measuring, when_and_where
 
 from edge_mllm.measure.bench.measure import describe_model
 
@@ -107,14 +107,12 @@ def compare(given: argparse.Namespace, engine: str) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--engines", default="onnx,gguf")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--words", type=int, default=480, help="about so many tokens before the answer")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "large_pages.json")
     return parser.parse_args()
 
 
