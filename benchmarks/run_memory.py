@@ -14,10 +14,8 @@ import argparse
 import dataclasses
 import json
 import os
-import subprocess
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -83,25 +81,25 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, given.way, given.threads)))
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
+
     from edge_mllm.session.files import open_bundle
     from edge_mllm.session.keep_graphs import keep_graphs
 
     parts = open_bundle(given.bundle, check_hashes=False).spec.parts
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS if "prompt" not in way or "prompt_onnx" in parts}
+    names = [way for way in WAYS if "prompt" not in way or "prompt_onnx" in parts]
     with TemporaryDirectory() as kept, TemporaryDirectory() as empty:
         os.environ["EDGE_MLLM_CACHE"] = kept
         keep_graphs(given.bundle)
-        for _ in range(given.repeat):
-            for way, found in runs.items():
-                more = ["--way", way, "--threads", str(given.threads)]
-                command = [sys.executable, str(Path(__file__)), str(given.bundle), *more]
-                env = {**os.environ, "EDGE_MLLM_CACHE": kept if "kept" in way else empty}
-                done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-                found.append(json.loads(done.stdout))
+
+        def one(way: str) -> dict[str, Any]:
+            os.environ["EDGE_MLLM_CACHE"] = kept if "kept" in way else empty
+            found: dict[str, Any] = own_process(__file__, given.bundle, "--threads", given.threads, "--way", way)
+            return found
+
+        runs = in_turns({way: partial(one, way) for way in names}, given.repeat, warmup=0)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "picture": f"{PICTURE[0]}x{PICTURE[1]}",
         "threads": given.threads,

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 
 class CacheName(StrEnum):
@@ -55,7 +55,7 @@ def cache(
             "which is faster and shares their memory among processes. They take more than twice their size.",
         ),
     ] = None,
-    output: options.JsonOptions,
+    output: JsonOptions,
 ) -> None:
     """Tell where files lie, how large they are, and clear them; bundles that you made and visual caches stay."""
     if clear is not None:

@@ -20,7 +20,8 @@ from edge_mllm.machine.sensors.energy import find_meters
 from edge_mllm.measure.bench.answer import measure_answer
 from edge_mllm.measure.bench.memory import resident
 from edge_mllm.measure.bench.result import Case
-from edge_mllm.session.session import Model, load
+from edge_mllm.session.load import load
+from edge_mllm.session.session import Model
 from edge_mllm.typed_json import read_typed
 
 
