@@ -96,7 +96,23 @@ def _open_ort(path: Path, threads: int | None) -> Any:
     except Exception as error:  # the classes of ONNX Runtime share no base but this
         raise BundleError(path, f"ONNX Runtime cannot load the vision tower ({line(error)})") from error
     trim_heap()
-    return session
+    return _Ort(session)
+
+
+class _Ort:
+    """A tower on ONNX Runtime's CPU provider. After each run its activations are given back: the decoder needs room."""
+
+    def __init__(self, session: Any) -> None:
+        import onnxruntime as ort
+
+        self._session, self._options = session, ort.RunOptions()
+        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def run(self, names: list[str], feeds: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """As ONNX Runtime's sessions."""
+        found: list[npt.NDArray[Any]] = self._session.run(names, feeds, self._options)
+        return found
 
 
 @dataclass(frozen=True)
