@@ -12,21 +12,19 @@ benchmarks/results/prompt_lookup.json.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import measuring
+from rounds import measuring, when_and_where
 
 import edge_mllm
 from edge_mllm import GenerateOptions
 from edge_mllm.arrays import FloatArray
-from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.machine.fingerprint import model_files
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ("total", "date", "price", "sign", "door", "street", "number", "train", "hour", "paper", "river", "bread")
@@ -132,12 +130,11 @@ def main() -> None:
             print(f"{engine} {name}: {numbers['ratio']:.2f} of the speed without, {told}")
     result = {
         "schema": "edge-mllm-prompt-lookup/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **when_and_where("created", threads=given.threads),
         "bundle_sha256": model_files(given.bundle).sha256,
         "threads": given.threads,
         "lookup": given.lookup,
         "repeat": given.repeat,
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads, peaks=False)),
         "engines": found,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -13,18 +13,16 @@ their own. Each part goes to its own section of benchmarks/results/prompt_weight
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from rounds import measuring, own_process
+from rounds import measuring, own_process, when_and_where
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -33,7 +31,7 @@ from edge_mllm.decoders.ort import prompt as ort_prompt  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder, Tokens  # noqa: E402
 from edge_mllm.decoders.select import open_decoder  # noqa: E402
 from edge_mllm.decoders.settings import DecoderSettings, PromptWeights  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint, model_files  # noqa: E402
+from edge_mllm.machine.fingerprint import model_files  # noqa: E402
 from edge_mllm.machine.memory import AnonymousPeak, peak_rss_bytes  # noqa: E402
 from edge_mllm.session.files import open_bundle  # noqa: E402
 
@@ -165,8 +163,7 @@ def main() -> None:
     if given.part == "memory":
         print(json.dumps(found))
         return
-    found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    found["machine"] = dataclasses.asdict(fingerprint(threads=given.threads, peaks=False))
+    found |= when_and_where(threads=given.threads)
     before = json.loads(given.out.read_text()) if given.out.exists() else {"schema": "edge-mllm-prompt-weights/1"}
     given.out.write_text(json.dumps(before | {given.part: found}, indent=1) + "\n")
     if given.part == "loss":

@@ -19,8 +19,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rounds import measuring  # noqa: E402
+from rounds import measuring, when_and_where  # noqa: E402
 
 import edge_mllm  # noqa: E402
 from edge_mllm.answer.budget import image_budget  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.measure.bench.cases import parse_size, sample_picture  # noqa: E402
 from edge_mllm.measure.eval.fingerprint import model_sha256  # noqa: E402
 from edge_mllm.measure.eval.resampling import bootstrap_interval  # noqa: E402
@@ -184,8 +181,7 @@ def main() -> None:
     if given.only:
         return
     result = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    result[given.part] = {"date": date, "machine": asdict(fingerprint(peaks=False)), **measured}
+    result[given.part] = {**when_and_where(), **measured}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -15,15 +15,14 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kept_runs import kept_run
+from rounds import when_and_where
 from shape_bundles import ROOT, bundle_of
 
 from edge_mllm.bundle.files import DECODER_PARTS
-from edge_mllm.machine.fingerprint import fingerprint
 from edge_mllm.measure.bench.cases import Grid
 from edge_mllm.measure.bench.measure import Plan
 from edge_mllm.measure.bench.result import Run
@@ -97,10 +96,9 @@ def main() -> None:
         known["grids"][name] = measure(SWEEPS[name], given, bundles, deadline)
         known |= {
             "schema": "edge-mllm-scaling/2",
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **when_and_where("created"),
             "engine": given.engine,
             "threads": given.threads,
-            "machine": dataclasses.asdict(fingerprint(peaks=False)),
         }
         given.out.write_text(json.dumps(known, indent=1) + "\n")
     for suffix in (".png", ".svg"):

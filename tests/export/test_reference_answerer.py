@@ -10,8 +10,9 @@ from PIL import Image
 
 import edge_mllm
 from edge_mllm.errors import ContextOverflowError
-from edge_mllm.measure.eval import RunSettings, compare, read_task, run_task
+from edge_mllm.measure.eval import RunSettings, read_task, run_task
 from edge_mllm.measure.eval.bundle_answerer import BundleAnswerer
+from edge_mllm.measure.eval.compare import compare
 from edge_mllm_export.options import ExportOptions
 from edge_mllm_export.pipeline import export_bundle
 from edge_mllm_export.reference.answerer import ReferenceAnswerer

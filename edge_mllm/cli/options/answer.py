@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -125,17 +125,10 @@ class AnswerOptions(TilingOptions):
         from edge_mllm import SamplingOptions
         from edge_mllm.answer.request import Request
 
-        sampling = SamplingOptions(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=self.seed,
-        )
+        sampling = {option.name: getattr(self, option.name) for option in fields(SamplingOptions)}
         return Request(
             max_new_tokens=self.max_new_tokens,
-            sampling=sampling,
+            sampling=SamplingOptions(**sampling),
             stop=tuple(self.stop or ()),
             budget=self.budget(),
             limits=_read_limits(self.max_memory, self.max_ttft),
