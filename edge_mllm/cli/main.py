@@ -77,6 +77,7 @@ def options(
     if not verbose:  # a model's licence, and that the hub could not be asked
         logging.getLogger("edge_mllm.hub").setLevel(logging.WARNING)
         logging.getLogger("edge_mllm.tower.placement").setLevel(logging.WARNING)  # that a tower is not on the NPU
+        logging.getLogger("edge_mllm.tower.choice").setLevel(logging.WARNING)  # which library was measured to run it
 
 
 def main() -> None:
