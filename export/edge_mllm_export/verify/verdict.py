@@ -84,9 +84,9 @@ def _for(first: Mapping[str, Any]) -> str:
 
 
 def _exact(found: Mapping[str, Any], recipes: Mapping[Component, Recipe]) -> Iterator[_Check]:
-    for part, title in _TOWERS.items():
-        if part in recipes and recipes[part].lossless:
-            yield _Check(title, "the worst cosine", found[part]["cosine_min"], EXACT_COSINE, True)
+    for tower, title in _TOWERS.items():
+        if tower in recipes and recipes[tower].lossless:
+            yield _Check(title, "the worst cosine", found[tower]["cosine_min"], EXACT_COSINE, True)
     for engine, numbers in found["engines"].items():
         if recipes[engine].lossless:
             part = f"the unquantised {engine} decoder"
