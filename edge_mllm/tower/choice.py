@@ -38,7 +38,7 @@ _WORTH = 0.95
 """Another library must take at most this share of the default's time: less is noise, and costs its memory."""
 _COPIES = 4
 """Sizes of the tower's files that loading another library beside the first may take for a while."""
-_ADVICE = "`vision_engine` (--vision-engine) names one"
+_ADVICE = "`vision_engine` names one"
 
 
 class PlacedTower(Tower, Protocol):

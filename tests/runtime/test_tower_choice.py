@@ -118,7 +118,7 @@ def test_the_fastest_library_runs_the_first_picture_and_is_remembered(
     (line,) = caplog.messages
     assert line.startswith("the tower runs on openvino-bf16 from now on: ")
     assert "openvino 190 ms, openvino-bf16 100 ms, ort 200 ms a tile" in line
-    assert "--vision-engine" in line and "measured in" in line and "\n" not in line
+    assert "`vision_engine` names one" in line and "measured in" in line and "\n" not in line
     kept = json.loads(bench.memory.path.read_text())
     assert kept["engine"] == "openvino-bf16" and kept["by"] == "first picture" and kept["passed"] == {}
     assert kept["seconds"] == {"ort": 0.2, "openvino": 0.19, "openvino-bf16": 0.1}
@@ -308,7 +308,7 @@ def test_nothing_is_measured_that_cannot_be_kept(
     (tmp_path / "file").write_text("")
     bench = Bench(spec, tmp_path / "file", ort={"seconds": [0.2]}, openvino={"seconds": [0.1]})
     assert bench.tower().encode(PIXELS).seconds == 0.2
-    assert bench.runs("openvino") == [] and "could not be kept" in caplog.text and "--vision-engine" in caplog.text
+    assert bench.runs("openvino") == [] and "could not be kept" in caplog.text and "`vision_engine`" in caplog.text
 
 
 def test_nothing_is_measured_without_memory_for_it(
@@ -450,5 +450,5 @@ def test_a_choice_is_told_in_one_line() -> None:
     )
     assert told(chosen) == (
         "the tower runs on ort from now on: ort 250 ms a tile, measured in 1.3 s; not openvino: no; "
-        "`vision_engine` (--vision-engine) names one"
+        "`vision_engine` names one"
     )
