@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mllm.answer.answer import StageDevice
@@ -30,16 +30,22 @@ class Components:
     encoder: PictureEncoder
     decoder: Decoder
     settings: DecoderSettings
-    place: Placement = field(default_factory=Placement)
-    """Where the tower of a bundle runs."""
+    placed: Callable[[], Placement] = Placement
+    """Tells where the tower of a bundle runs, which may be known with the first picture alone."""
     binding: Callable[[], dict[str, str]]
     """What the bits of the decoder's cache depend on."""
+
+    @property
+    def place(self) -> Placement:
+        """Where the tower of a bundle runs now."""
+        return self.placed()
 
     @property
     def devices(self) -> dict[str, StageDevice]:
         """Stage -> what runs it."""
         decoder = StageDevice(provider="cpu", device=CPU)
-        vision = StageDevice(provider=self.place.provider, device=self.place.device)
+        place = self.place
+        vision = StageDevice(provider=place.provider, device=place.device)
         return {"vision": vision, "prefill": decoder, "decode": decoder}
 
     @property

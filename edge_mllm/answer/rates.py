@@ -93,7 +93,7 @@ def kept_rates(
     used = (*engines, settings.threads, settings.chunk, settings.kv_type)
     if tuned is not None and tuned.measured == used and tuned.tile_s and tuned.token_s:
         return Rates(source=TUNE, tile_s=tuned.tile_s, token_s=tuned.token_s)
-    return _profile_rates(spec, engines[0], settings, prompt)
+    return _profile_rates(spec, engines[0], settings, prompt) if engines[1] == "ort" else None
 
 
 def _profile_rates(spec: BundleSpec, engine: Engine, settings: DecoderSettings, tokens: int) -> Rates | None:

@@ -22,7 +22,8 @@ class Timings:
     """Wall-clock seconds of one answer's stages, and tokens per second."""
 
     load_s: float = 0.0
-    """Opening the bundle and the decoder, plus the tower where this answer was the first to need it."""
+    """Opening the bundle and the decoder, plus the tower where this answer was the first to need it, and measuring
+    which library runs it where that was not known yet."""
     preprocess_s: float = 0.0
     """Reading, resizing and tiling the pictures."""
     vision_s: float = 0.0

@@ -40,6 +40,10 @@ DECODER_PARTS: dict[Engine, tuple[str, ...]] = {
     "gguf": ("decoder_gguf",),
 }
 """What an engine needs for the language model."""
+OPENVINO_TOWER = "vision_openvino"
+"""The part, in bundles that have it, that is the tower in a form for OpenVINO (beside ``vision``, ONNX Runtime's)."""
+_CHECKED_ALONE = ("mmproj", OPENVINO_TOWER, f"{OPENVINO_TOWER}_data")
+"""Parts that most answers do without."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class OpenBundle:
         return file
 
     def check_hashes(self, engine: Engine) -> None:
-        """Compare the SHA-256 of the parts that an engine uses with bundle.json; other decoders are not read.
+        """Compare the SHA-256 of the parts that an engine uses with bundle.json; what it does without is not read.
 
         Large files are read once and then again only when they changed (:mod:`edge_mllm.bundle.checked`).
 
@@ -82,8 +86,19 @@ class OpenBundle:
         """
         others = {name for other, names in DECODER_PARTS.items() if other != engine for name in names}
         for name, part in self.spec.parts.items():
-            if name not in {*others, "mmproj"}:
+            if name not in {*others, *_CHECKED_ALONE}:
                 _check_file(self.path, _inside(self.path, name, part), part, remembered_sha256)
+
+    def check_part(self, name: str) -> None:
+        """Compare the SHA-256 of a part, and of the weights in a file beside it, with bundle.json.
+
+        Raises:
+            PartChangedError: One is another.
+            BundleError: A file cannot be read.
+        """
+        for each in (name, f"{name}_data"):
+            if each in self.spec.parts:
+                _check_file(self.path, self.file(each), self.spec.parts[each], remembered_sha256)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, with the truncation and padding its file may ask for switched off.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Component = Literal["gguf", "onnx", "prompt", "vision", "mmproj"]
+Component = Literal["gguf", "onnx", "prompt", "vision", "vision_openvino", "mmproj"]
 
 
 @dataclass(frozen=True)

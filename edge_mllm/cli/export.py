@@ -128,6 +128,8 @@ PromptWeights = Annotated[
     str | None,
     typer.Option(metavar="RECIPE", help="int8: a second set of weights for faster prompts on the onnx engine."),
 ]
+_TOWERS = "Vision tower: fp32, fp16, int8 (default), int8_static, int4; after a comma a second one for OpenVINO."
+Vision = Annotated[str | None, typer.Option(metavar="RECIPE", help=_TOWERS)]
 _AUTO = "With --quant auto"
 MaxSize = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Most of a decoder and the tower, as 300MB.", rich_help_panel=_AUTO)
@@ -151,9 +153,7 @@ def export(
     prompt_weights: PromptWeights = None,
     max_size: MaxSize = None,
     max_loss: MaxLoss = None,
-    vision: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Vision tower: fp32, fp16, int8 (default), int8_static, int4.")
-    ] = None,
+    vision: Vision = None,
     target: Target = None,
     npu_precision: NpuPrecision = None,
     override: Overrides = None,

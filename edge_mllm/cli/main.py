@@ -22,6 +22,7 @@ from edge_mllm.cli.questions.decide import QuestionsCommand, decide
 from edge_mllm.cli.run import run
 from edge_mllm.cli.serve import serve
 from edge_mllm.cli.talk.chat import chat
+from edge_mllm.cli.terminal.errors import LogLines
 from edge_mllm.cli.terminal.help import SectionedCommand, SectionedGroup
 from edge_mllm.cli.terminal.pictures import PicturesCommand
 from edge_mllm.cli.terminal.streams import standard_streams
@@ -73,10 +74,11 @@ def options(
 ) -> None:
     """Small multimodal language models on edge devices."""
     level = logging.DEBUG if verbose else logging.ERROR
-    logging.basicConfig(level=level, format="%(name)s: %(message)s", force=True)
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[LogLines()], force=True)
     if not verbose:  # a model's licence, and that the hub could not be asked
         logging.getLogger("edge_mllm.hub").setLevel(logging.WARNING)
         logging.getLogger("edge_mllm.tower.placement").setLevel(logging.WARNING)  # that a tower is not on the NPU
+        logging.getLogger("edge_mllm.tower.choice").setLevel(logging.WARNING)  # which library was measured to run it
 
 
 def main() -> None:

@@ -33,12 +33,14 @@ def tune(
     """Search decoder, tower library, threads, tokens and tiles at once for a question about a photo; keep the winner.
 
     Decoders are those of both engines in a bundle, or all precisions in a directory of published ONNX files; the tower
-    of a bundle is tried on OpenVINO too where that is installed and has fast code for it. ``run`` then uses the winner,
-    unless an option says otherwise, as long as model, machine and libraries stay the same.
+    of a bundle is tried on OpenVINO too where that is installed and has fast code for it, and taken where it gives the
+    same embeddings within their tolerance. ``run`` then uses the winner, unless an option says otherwise, as long as
+    model, machine and libraries stay the same.
     """
     from edge_mllm.costs.kept import check_room, keep
     from edge_mllm.machine.cpu import read_processor
     from edge_mllm.machine.others import OtherWork
+    from edge_mllm.measure.tune.remembering import remember_tower
     from edge_mllm.measure.tune.search import search, thread_counts
     from edge_mllm.measure.tune.stages import ModelStages, starting_workload, usable_variants
     from edge_mllm.session.files import find_model
@@ -61,6 +63,7 @@ def tune(
     tuned = _tuned(path, found, others.cores())
     tell_competition(tuned.other_cores)
     place = keep(tuned)
+    remember_tower(path, found)
     if output.wanted:
         output.write({"kept": dataclasses.asdict(tuned), "file": str(place), **dataclasses.asdict(found)})
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from edge_mllm.bundle.files import OPENVINO_TOWER
 from edge_mllm.bundle.spec import DECIDED
 from edge_mllm.picture.tile_plan import plan_tiles
 
@@ -68,13 +69,9 @@ def verification_rows(spec: BundleSpec) -> Iterator[tuple[str, str, str]]:
     pixels, ids, vision = found["pixels"], found["token_ids"], found["vision"]
     yield "pixels", "", f"largest difference {pixels['max_abs_difference']:.3g} in {pixels['pictures']} pictures"
     yield "token ids", "", f"{ids['equal']} of {ids['prompts']} prompts equal"
-    yield (
-        "vision",
-        vision["recipe"],
-        f"cosine {vision['cosine_mean']:.6f} (worst token {vision['cosine_min']:.6f}), "
-        f"relative error {vision['relative_error_mean']:.2g} (worst tile {vision['relative_error_max']:.2g}), "
-        f"{vision['tiles']} tiles",
-    )
+    for part in ("vision", OPENVINO_TOWER):
+        if part in found:
+            yield part.replace("_", " "), found[part]["recipe"], _embeddings(found[part])
     for numbers in found.get("npu", ()):
         yield (
             f"vision {numbers['target']}",
@@ -91,6 +88,14 @@ def verification_rows(spec: BundleSpec) -> Iterator[tuple[str, str, str]]:
             yield f"{engine} decoder", f"{numbers['recipe']} alone", _logits(apart["decoder"])
     yield from _decisions(found.get("processor", {}))
     yield "verdict", "", _verdict(found, random_weights=spec.source.random_weights)
+
+
+def _embeddings(numbers: dict[str, Any]) -> str:
+    return (
+        f"cosine {numbers['cosine_mean']:.6f} (worst token {numbers['cosine_min']:.6f}), "
+        f"relative error {numbers['relative_error_mean']:.2g} (worst tile {numbers['relative_error_max']:.2g}), "
+        f"{numbers['tiles']} tiles"
+    )
 
 
 def _decisions(processor: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

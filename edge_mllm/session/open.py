@@ -20,8 +20,10 @@ from edge_mllm.machine.npu import NpuError
 from edge_mllm.session.files import check_layout, open_files
 from edge_mllm.session.opening import Opening
 from edge_mllm.tower.cache import tower_digest
+from edge_mllm.tower.choice import ChoosingTower
 from edge_mllm.tower.engines import SLOW_IN_OPENVINO, engine_label
-from edge_mllm.tower.placement import Placement, fall_back, place_tower
+from edge_mllm.tower.placement import Placement, cpu_placements, fall_back, place_tower
+from edge_mllm.tower.remembered import ChoiceMemory
 from edge_mllm.tower.tower import VisionTower
 
 _log = logging.getLogger(__name__)
@@ -92,31 +94,45 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         EngineError: The engine refuses the decoder.
     """
     tower = open_placed(bundle, opening)
-    if tower.place.engine != "ort":
+    if isinstance(tower, VisionTower) and tower.place.engine != "ort":
         engine_label(tower.place.engine)  # says now, and not with the first picture, that it is not installed
-        if bundle.spec.parts["vision"].precision in SLOW_IN_OPENVINO:
-            advice = "export with `vision='int8_static'` or `vision='fp16'`"
+        if bundle.spec.parts[tower.place.part].precision in SLOW_IN_OPENVINO:
+            advice = "export with `vision='int8,int8_static'` or `vision='fp16'`"
             _log.warning("OpenVINO runs this integer tower many times slower than ONNX Runtime; %s", advice)
     spec, settings, low_memory = bundle.spec, opening.settings, opening.low_memory
-    digest = partial(tower_digest, spec, tower.place, opening.tile_batch)
+    encoder = PictureEncoder(
+        tower,
+        opening.cache,
+        lambda: tower_digest(spec, tower.place, opening.tile_batch),
+        low_memory=low_memory,
+        settle=(lambda picture: tower.settle(picture.tower_input, picture.grids))
+        if isinstance(tower, ChoosingTower)
+        else None,
+    )
     return Components(
         path=bundle.path,
         engine=engine,
         spec=spec,
         reader=BundleReader(bundle, engine),
         tower=tower,
-        encoder=PictureEncoder(tower, opening.cache, digest, low_memory=low_memory),
+        encoder=encoder,
         decoder=open_decoder(bundle, engine, settings, lazy=low_memory),
         settings=settings,
-        place=tower.place,
+        placed=lambda: tower.place,
         binding=partial(cache_binding, bundle.path, engine, settings),
     )
 
 
-def open_placed(bundle: OpenBundle, opening: Opening) -> VisionTower:
-    """The tower where it will run. One that ``auto`` puts on an NPU is loaded at once, to see that it can be."""
+def open_placed(bundle: OpenBundle, opening: Opening) -> VisionTower | ChoosingTower:
+    """The tower where it will run.
+
+    One that ``auto`` puts on an NPU is loaded at once, to see that it can be. Where several libraries can run it on the
+    CPU and none was named, the first picture decides.
+    """
 
     def on(place: Placement) -> VisionTower:
+        if opening.check_hashes and place.part != Placement.part:
+            bundle.check_part(place.part)
         return VisionTower.of(bundle, threads=opening.settings.threads, place=place, tile_batch=opening.tile_batch)
 
     place = place_tower(bundle, opening.provider, tiles=opening.tile_batch)
@@ -125,5 +141,13 @@ def open_placed(bundle: OpenBundle, opening: Opening) -> VisionTower:
         try:
             tower.load()
         except NpuError as error:
-            return on(fall_back(place, error))
-    return tower
+            place = fall_back(place, error)
+            tower = on(place)
+    if opening.provider.name != "auto" or place.npu is not None:
+        return tower
+    places = cpu_placements(bundle.spec)
+    if len(places) == 1:
+        return tower
+    measures = not opening.low_memory and opening.max_memory is None
+    memory = ChoiceMemory(bundle.spec, opening.settings.threads)
+    return ChoosingTower(bundle.spec, (place, *places[1:]), on, memory, measures=measures)

@@ -52,7 +52,7 @@ def tower_digest(spec: BundleSpec, place: Placement | None = None, tile_batch: i
     A tower that scales activations per run gives a tile other embeddings beside other tiles.
     """
     place = place or Placement()
-    part, newline = spec.parts["vision"], spec.parts.get("newline")
+    part, newline = spec.parts[place.part], spec.parts.get("newline")
     engine = place.label or engine_label(place.engine)
     text = f"{part.sha256.lower()} {part.precision} {engine} {spec.decoder.row_width}"
     if tile_batch != 1:

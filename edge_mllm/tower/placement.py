@@ -13,18 +13,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-from edge_mllm.bundle.spec import NpuTarget
+from edge_mllm.bundle.files import OPENVINO_TOWER, OpenBundle
+from edge_mllm.bundle.spec import BundleSpec, NpuTarget
 from edge_mllm.errors import BundleError, ExtraMissingError, SettingError
 from edge_mllm.machine.npu import CHIPS, Npu, NpuError, NpuKind, QnnLibrary, find_npus, qnn_library, simulated
 from edge_mllm.machine.rknn import RknnLibrary, rknn_library
-from edge_mllm.tower.engines import TOWER_ENGINES, TowerEngine
+from edge_mllm.tower.engines import TOWER_ENGINES, TowerEngine, usable_engines
 from edge_mllm.tower.npu import qnn, rknn
 from edge_mllm.tower.npu.place import NpuPlace, find_tower
-
-if TYPE_CHECKING:
-    from edge_mllm.bundle.files import OpenBundle
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +52,8 @@ class Placement:
     engine: TowerEngine = "ort"
     """The library, where it runs on the CPU."""
     npu: NpuPlace | None = None
+    part: str = "vision"
+    """The bundle's file, where it runs on the CPU."""
     sure: bool = True
     """What was asked for, so that a failure is an error."""
 
@@ -108,6 +108,19 @@ def read_provider(text: str | None, engine: str | None = None) -> Provider:
     return Provider(next(each for each in PROVIDERS if each == name), architecture)
 
 
+def on_cpu(spec: BundleSpec, engine: TowerEngine) -> Placement:
+    """A library on the CPU, with the file of the bundle that is for it."""
+    provider = next(name for name in PROVIDERS if _ENGINES.get(name) == engine)
+    part = OPENVINO_TOWER if engine != "ort" and OPENVINO_TOWER in spec.parts else "vision"
+    return Placement(provider, engine, part=part)
+
+
+def cpu_placements(spec: BundleSpec) -> tuple[Placement, ...]:
+    """Libraries that are installed and have fast code for a tower that the bundle holds, the default one first."""
+    precision = spec.parts[on_cpu(spec, "openvino").part].precision
+    return tuple(on_cpu(spec, engine) for engine in usable_engines(precision))
+
+
 def place_tower(bundle: OpenBundle, asked: Provider, machine: Machine | None = None, *, tiles: int = 1) -> Placement:
     """Decide what runs the tower of a bundle.
 
@@ -124,7 +137,7 @@ def place_tower(bundle: OpenBundle, asked: Provider, machine: Machine | None = N
     """
     machine = machine or Machine()
     if asked.name in _ENGINES:
-        return Placement(asked.name, _ENGINES[asked.name])
+        return on_cpu(bundle.spec, _ENGINES[asked.name])
     if asked.name == "auto":
         return _best(bundle, machine, tiles)
     npu = _asked_npu(bundle, asked, machine)

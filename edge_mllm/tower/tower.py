@@ -81,7 +81,7 @@ class VisionTower:
         """The tower of a bundle, or of another ``file`` that takes its place."""
         spec, newline = bundle.spec, "newline" in bundle.spec.parts
         return VisionTower(
-            file or bundle.file("vision"),
+            file or bundle.file((place or Placement()).part),
             spec.vision,
             spec.decoder.row_width,
             threads=threads,

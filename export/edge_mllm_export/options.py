@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge_mllm.errors import SettingError
+from edge_mllm.tower.engines import SLOW_IN_OPENVINO
 from edge_mllm_export.targets import Target, read_targets
 from edge_mllm_quant.recipes.override import Override, apply_overrides
 from edge_mllm_quant.recipes.recipe import RECIPES, Component, Recipe, UnknownRecipeError, find_recipe
@@ -60,6 +61,7 @@ class ExportOptions:
     max_loss: float | None = None
     """``auto``: most loss of them together, in nats of KL divergence per token."""
     vision: str | None = None
+    """Recipe of the tower; after a comma that of a second one for OpenVINO, as ``int8,int8_static``."""
     mmproj: bool = False
     base: str | None = None
     """A directory or hub id of an adapter's base; None: what the adapter names."""
@@ -84,6 +86,22 @@ class ExportOptions:
     ``int8``; a kind of NPU that does not know it has its default."""
     overrides: tuple[Override, ...] = ()
     """Types of single tensors or components, the first that matches decides."""
+
+    @property
+    def vision_names(self) -> tuple[str | None, str | None]:
+        """Recipes of the tower (None: the default) and of a second one for OpenVINO (None: there is none).
+
+        Raises:
+            SettingError: There are more, or OpenVINO is slow with the second.
+        """
+        if self.vision is None:
+            return None, None
+        first, *others = (name.strip() for name in self.vision.split(","))
+        if len(others) > 1 or (others and others[0] in SLOW_IN_OPENVINO):
+            raise SettingError(
+                f"vision is '{self.vision}'; after a comma stands one tower for OpenVINO: int8_static, fp16 or fp32"
+            )
+        return first, others[0] if others else None
 
     def chosen_targets(self) -> tuple[Target, ...]:
         """The NPUs, read.
@@ -120,7 +138,10 @@ def choose_recipes(options: ExportOptions) -> Mapping[Component, Recipe]:
         chosen["onnx"] = replace(chosen["onnx"], lossless=False)
     if options.prompt_weights is not None:
         chosen["prompt"] = _prompt_weights(options, chosen)
-    chosen["vision"] = find_recipe("vision", options.vision)
+    vision, beside = options.vision_names
+    chosen["vision"] = find_recipe("vision", vision)
+    if beside is not None:
+        chosen["vision_openvino"] = find_recipe("vision", beside)
     if options.mmproj:
         chosen["mmproj"] = find_recipe("mmproj")
     return apply_overrides(chosen, options.overrides)

@@ -18,7 +18,8 @@ def machine(tmp_path):
     """Folders of a user, with a measured setting and a file of his own beside it."""
     (tmp_path / "cache" / "tuned").mkdir(parents=True)
     (tmp_path / "cache" / "tuned" / "one.json").write_text("{}" * 500)
-    (tmp_path / "cache" / "checked").mkdir()
+    for folder in ("checked", "towers"):
+        (tmp_path / "cache" / folder).mkdir()
     (tmp_path / "cache" / "letter.txt").write_text("mine")
     (tmp_path / "cache" / "photos").mkdir()
     return {"EDGE_MLLM_CACHE": str(tmp_path / "cache"), "HF_HUB_CACHE": str(tmp_path / "hub")}

@@ -15,7 +15,8 @@ import pytest
 from family_makers import changed_copy
 
 import edge_mllm
-from edge_mllm.errors import SettingError
+from edge_mllm.errors import PartChangedError, SettingError
+from edge_mllm.measure.bundle_report import recipe_lines, verification_rows
 from edge_mllm.session.files import open_bundle
 from edge_mllm_export import ExportOptions, Limits, export_bundle
 from edge_mllm_export.errors import (
@@ -97,6 +98,33 @@ def test_verification_is_in_the_bundle(bundle: Path) -> None:
             assert 0 < numbers[name]["kl_mean"] <= numbers[name]["kl_max"]
             assert 0.2 < numbers[name]["top1"] <= 1.0
             assert len(numbers[name]["greedy"]["first_differences"]) == len(found["prompts"])
+
+
+def test_a_second_tower_is_for_openvino_alone(tiny_smolvlm: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two.edge"
+    export_bundle(str(tiny_smolvlm), out, replace(QUICK, vision="int8, int8_static", verify=True, allow_loss=True))
+    bundle = open_bundle(out)
+    parts, found = bundle.spec.parts, bundle.spec.verification
+    assert [parts[name].precision for name in ("vision", "vision_openvino")] == ["int8", "int8_static"]
+    assert found["vision_openvino"]["recipe"] == bundle.spec.recipe["vision_openvino"]["name"] == "int8_static"
+    assert 0.98 < found["vision_openvino"]["cosine_mean"] < 1.0
+    assert found["vision_openvino"]["cosine_mean"] != found["vision"]["cosine_mean"]
+    assert "vision_openvino.onnx: int8_static, " in "\n".join(recipe_lines(bundle.spec))
+    assert [part for part, *_ in verification_rows(bundle.spec)][2:4] == ["vision", "vision openvino"]
+    file = out / "vision_openvino.onnx"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with edge_mllm.load(out, threads=1) as model:  # what does without it does not read it
+        assert model.generate("What?", [draw_picture(90, 30, seed=0)], max_new_tokens=2).usage.image_tokens > 0
+    with pytest.raises(PartChangedError, match=r"vision_openvino\.onnx"):
+        bundle.check_part("vision_openvino")
+
+
+@pytest.mark.parametrize("names", ["int8,int8_static,fp16", "int8,int4", "fp16,int8"])
+def test_a_second_tower_that_openvino_is_slow_with_is_refused(names: str, tiny_smolvlm: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="after a comma stands one tower for OpenVINO"):
+        export_bundle(str(tiny_smolvlm), tmp_path / "x.edge", replace(QUICK, vision=names))
 
 
 def test_loss_beyond_the_limit_leaves_no_bundle(tiny_smolvlm: Path, tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def test_small_losses_pass() -> None:
     assert _judge(_found())["passed"] is True
 
 
+@pytest.mark.parametrize(("recipe", "worst"), [("int8_static", 0.9), ("fp32", 0.9999)])
+def test_a_second_tower_is_judged_like_the_first(recipe: str, worst: float) -> None:
+    recipes = {**RECIPES, "vision_openvino": find_recipe("vision", recipe)}
+    found = _found() | {"vision_openvino": {"cosine_mean": worst, "cosine_min": worst}}
+    with pytest.raises(LossError, match=r"the vision tower for OpenVINO failed: the (mean|worst) cosine is 0.9"):
+        judge(found, recipes, ExportOptions(), random_weights=False)
+
+
 @pytest.mark.parametrize(("place", "value", "message"), LOSSES)
 def test_each_loss_has_its_floor_which_can_be_lifted(place: str, value: float, message: str) -> None:
     with pytest.raises(LossError, match=message):

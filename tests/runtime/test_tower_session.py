@@ -104,4 +104,4 @@ def test_openvino_reads_the_starter(caplog: pytest.LogCaptureFixture) -> None:
         assert len({tower_digest(plain.spec, Placement(engine=engine)) for engine in get_args(TowerEngine)}) == 3
     cosines = (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
     assert cosines.min() > 0.99
-    assert "export with --vision int8_static or fp16" in caplog.text
+    assert "export with `vision='int8,int8_static'` or `vision='fp16'`" in caplog.text

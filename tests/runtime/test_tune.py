@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,12 @@ from edge_mllm.costs.kept import Tuned, applicable, bundle_hash, find, keep
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError, SettingError
 from edge_mllm.machine.fingerprint import fingerprint
+from edge_mllm.measure.tune.remembering import remember_tower
 from edge_mllm.measure.tune.search import CHUNKS, TILE_BATCHES, Variant, Workload, search, thread_counts
-from edge_mllm.measure.tune.stages import usable_variants
+from edge_mllm.measure.tune.stages import ModelStages, usable_variants
 from edge_mllm.session.files import open_bundle
-from edge_mllm.tower.engines import TowerEngine, usable_engines
+from edge_mllm.tower.engines import TowerEngine, TowerSession, open_tower, usable_engines
+from edge_mllm.tower.remembered import ChoiceMemory, Chosen
 
 WORK = Workload(tiles=10, prompt_tokens=1000, answer_tokens=100)
 ONNX, GGUF = Variant("onnx"), Variant("gguf")
@@ -123,6 +127,55 @@ def test_a_tower_library_that_does_not_run_is_named() -> None:
     found = search(stages, [GGUF], [2], WORK)
     assert found.best.settings.tower == "ort"
     assert found.refused == ("openvino-bf16: no bfloat16",)
+
+
+@pytest.fixture
+def three_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They seem to be installed; those that are not ONNX Runtime give embeddings that point the other way."""
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path))
+    monkeypatch.setattr("edge_mllm.tower.placement.usable_engines", lambda _: Towers.towers)
+    monkeypatch.setattr("edge_mllm.session.open.engine_label", lambda engine: engine)
+
+    class Turned:
+        def __init__(self, path: Path, threads: int | None) -> None:
+            self._session = open_tower(path, "ort", threads)
+            self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
+
+        def run(self, names: list[str], feeds: Mapping[str, Any]) -> list[Any]:
+            return [-found for found in self._session.run(names, feeds)]
+
+    def opened(path: Path, engine: TowerEngine, threads: int | None) -> TowerSession:
+        return open_tower(path, "ort", threads) if engine == "ort" else Turned(path, threads)
+
+    monkeypatch.setattr("edge_mllm.tower.tower.open_tower", opened)
+
+
+@pytest.mark.usefixtures("three_libraries")
+def test_what_a_search_finds_counts_for_the_first_picture_too(tiny_bundle: Path) -> None:
+    def kept(threads: int) -> Chosen | None:
+        return ChoiceMemory(open_bundle(tiny_bundle).spec, threads).find()
+
+    remember_tower(tiny_bundle, search(Towers(), [GGUF], [2], WORK, limit_s=-1.0))
+    assert kept(2) is None  # time ran out before all were tried
+    remember_tower(tiny_bundle, search(Towers(), [GGUF], [2], WORK))
+    found = kept(2)
+    assert found is not None and kept(1) is None
+    assert (found.engine, found.by, found.passed) == ("openvino-bf16", "tune", {})
+    assert found.seconds["ort"] > found.seconds["openvino-bf16"]
+    stages = Towers()
+    stages.has_bfloat16 = False
+    remember_tower(tiny_bundle, search(stages, [GGUF], [2], WORK))
+    found = kept(2)
+    assert found is not None and (found.engine, found.passed) == ("ort", {"openvino-bf16": "no bfloat16"})
+
+
+@pytest.mark.usefixtures("three_libraries")
+def test_a_tower_library_with_other_embeddings_is_refused(tiny_bundle: Path) -> None:
+    stages = ModelStages(tiny_bundle, WORK)
+    assert tuple(stages.towers) == Towers.towers
+    assert stages.tile("ort", 1, 1) > 0 and stages.tile("ort", 1, 2) > 0
+    with pytest.raises(EngineError, match=r"its embeddings have a least cosine of -1\.00000 with those of ort"):
+        stages.tile("openvino", 1, 1)
 
 
 def test_without_tiles_no_tower_library_is_tried() -> None:

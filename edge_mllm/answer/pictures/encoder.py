@@ -103,13 +103,20 @@ class PictureEncoder:
         cache: Looked into before the tower is used.
         digest: Gives bytes that stand for the tower and the engine that runs it; called with the first picture.
         low_memory: Free the tower with every :meth:`release`.
+        settle: Decides, with the first picture, what runs the tower; called before ``digest``.
     """
 
     def __init__(
-        self, tower: Tower, cache: VisionCache, digest: Callable[[], bytes], *, low_memory: bool = False
+        self,
+        tower: Tower,
+        cache: VisionCache,
+        digest: Callable[[], bytes],
+        *,
+        low_memory: bool = False,
+        settle: Callable[[ConversationPicture], None] | None = None,
     ) -> None:
         self.tower, self.cache = tower, cache
-        self._tower_digest, self._low_memory = digest, low_memory
+        self._tower_digest, self._low_memory, self._settle = digest, low_memory, settle
         self.progress: Progress | None = None
         """Told before and between the tiles of every picture that is encoded, from the thread that does it."""
         self._digest = b""
@@ -153,7 +160,7 @@ class PictureEncoder:
             return thin_rows(picture.thinned, picture.areas, rows, picture.kept)
 
     def _embed_once(self, picture: ConversationPicture, watch: Stopwatch, give: Give | None) -> Embedded:
-        key = self._key(picture)
+        key = self._key(picture, watch)
         with self._turn(watch):
             rows = self._prepared.pop(key, None)
             if rows is not None:
@@ -168,7 +175,7 @@ class PictureEncoder:
             watch: For the stages' times.
             progress: Called between tiles; what it raises ends the work.
         """
-        key = self._key(picture)
+        key = self._key(picture, watch)
         with self._turn(watch):
             if key not in self._prepared:
                 self._prepared[key] = self._embed(key, picture, watch, progress).rows
@@ -194,8 +201,12 @@ class PictureEncoder:
             self.tower.close()
             self._prepared.clear()
 
-    def _key(self, picture: ConversationPicture) -> bytes:
-        self._digest = self._digest or self._tower_digest()
+    def _key(self, picture: ConversationPicture, watch: Stopwatch) -> bytes:
+        if not self._digest:
+            if self._settle is not None:
+                with watch.stage("load"):
+                    self._settle(picture)
+            self._digest = self._tower_digest()
         return hashlib.sha256(self._digest + picture.digest).digest()
 
     @contextmanager

@@ -115,7 +115,7 @@ def _folders() -> list[Path]:
     """Those of measured settings and compared hashes; what else lies beside them may be somebody's."""
     from edge_mllm.machine.folders import cache_folder
 
-    patterns = ("tuned", "devices-*", "checked")
+    patterns = ("tuned", "towers", "devices-*", "checked")
     return [folder for pattern in patterns for folder in cache_folder().glob(pattern) if folder.is_dir()]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -54,6 +56,21 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Print one line on standard error and end the command."""
     typer.echo(f"edge-mllm: {message}", err=True)
     raise typer.Exit(code)
+
+
+class LogLines(logging.Handler):
+    """Writes lines of the log to what is standard error when they come, with options as they are typed here.
+
+    While rich redraws the last line of a terminal it stands in the place of standard error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one; what goes wrong is told as by other handlers of the standard library."""
+        try:
+            sys.stderr.write(f"{as_typed(self.format(record))}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):  # full or closed
+            self.handleError(record)
 
 
 def as_typed(message: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_mllm.answer.components import Components
+from edge_mllm.arrays import FloatArray
 from edge_mllm.bundle.files import OpenBundle
 from edge_mllm.bundle.published.directory import PublishedDirectory, is_published
 from edge_mllm.bundle.published.files import decoder_files
@@ -26,9 +27,11 @@ from edge_mllm.picture.tiling import cut_tiles
 from edge_mllm.session.files import open_files
 from edge_mllm.session.open import open_components
 from edge_mllm.session.opening import Opening
+from edge_mllm.tower.agreement import disagreement
 from edge_mllm.tower.cache import VisionCache
-from edge_mllm.tower.engines import TowerEngine, usable_engines
-from edge_mllm.tower.placement import read_provider
+from edge_mllm.tower.engines import TowerEngine
+from edge_mllm.tower.placement import cpu_placements, read_provider
+from edge_mllm.tower.protocol import Tower
 
 _RUNS = 3
 _ENOUGH_S = 3.0
@@ -58,11 +61,16 @@ class ModelStages:
         tokens = min(work.prompt_tokens, _PROMPT)
         self.towers: tuple[TowerEngine, ...] = ("ort",)
         if not is_published(path):
-            self.towers = usable_engines(spec.parts["vision"].precision)
+            self.towers = tuple(place.engine for place in cpu_placements(spec))
+        self._spec, self._agreed = spec, dict[TowerEngine, FloatArray]()
         self._ids = np.random.default_rng(0).integers(0, spec.decoder.n_vocab, tokens).astype(np.int64)
 
     def tile(self, tower: TowerEngine, threads: int, batch: int) -> float:
-        """Seconds of the tower for one tile, or for the whole picture where it takes any size."""
+        """Seconds of the tower for one tile, or for the whole picture where it takes any size.
+
+        Raises:
+            EngineError: The embeddings are too far from those of the default library.
+        """
         pixels = self._pixels if self._any_size else self._pixels[:batch]
         settings = DecoderSettings(threads=threads)
         opened = self._open(
@@ -70,10 +78,22 @@ class ModelStages:
         ).tower
         try:
             opened.load()
+            self._check_agreement(tower, opened)
             seconds = _shortest(lambda: opened.encode(pixels, grids=self._grids).seconds)
         finally:
             opened.close()
         return seconds if self._any_size else seconds / len(pixels)
+
+    def _check_agreement(self, engine: TowerEngine, tower: Tower) -> None:
+        if len(self.towers) == 1 or engine in self._agreed:
+            return
+        pixels = self._pixels if self._any_size else self._pixels[:1]
+        found = tower.encode(pixels, grids=self._grids).embeddings
+        ours = self._agreed.get(self.towers[0], found)
+        reason = disagreement(ours, found, self._spec.decoder.n_embd, self._spec.parts["vision"].precision)
+        if reason:
+            raise EngineError(reason)
+        self._agreed[engine] = found
 
     def decode(self, variant: Variant, threads: int, chunk: int) -> tuple[float, float]:
         """Seconds of one prompt token and of one token of the answer.

@@ -67,7 +67,7 @@ def sweep(job: Job, ground: Ground, options: ExportOptions, announce: Announce) 
     """
     maker = _Maker(job, ground)
     announce("measuring vision towers")
-    towers = list(maker.towers(FIXED["vision"] if options.vision is None else (options.vision,)))
+    towers = list(maker.towers(FIXED["vision"] if options.vision is None else (options.vision_names[0] or "",)))
     found, parts = [*towers], list[dict[str, Any]]()
     if "onnx" in job.recipes:
         announce("measuring onnx decoders")

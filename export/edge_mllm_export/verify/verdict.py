@@ -19,6 +19,9 @@ EXACT_KL = 1e-5
 """Nats, every position of an unquantised decoder."""
 
 
+_TOWERS: dict[Component, str] = {"vision": "the vision tower", "vision_openvino": "the vision tower for OpenVINO"}
+
+
 @dataclass(frozen=True)
 class _Check:
     part: str
@@ -81,8 +84,9 @@ def _for(first: Mapping[str, Any]) -> str:
 
 
 def _exact(found: Mapping[str, Any], recipes: Mapping[Component, Recipe]) -> Iterator[_Check]:
-    if recipes["vision"].lossless:
-        yield _Check("the vision tower", "the worst cosine", found["vision"]["cosine_min"], EXACT_COSINE, True)
+    for tower, title in _TOWERS.items():
+        if tower in recipes and recipes[tower].lossless:
+            yield _Check(title, "the worst cosine", found[tower]["cosine_min"], EXACT_COSINE, True)
     for engine, numbers in found["engines"].items():
         if recipes[engine].lossless:
             part = f"the unquantised {engine} decoder"
@@ -91,7 +95,9 @@ def _exact(found: Mapping[str, Any], recipes: Mapping[Component, Recipe]) -> Ite
 
 
 def _lossy(found: Mapping[str, Any], limits: Limits) -> Iterator[_Check]:
-    yield _Check("the vision tower", "the mean cosine", found["vision"]["cosine_mean"], limits.min_cosine, True)
+    for part, title in _TOWERS.items():
+        if part in found:
+            yield _Check(title, "the mean cosine", found[part]["cosine_mean"], limits.min_cosine, True)
     for numbers in found.get("npu", ()):
         title = f"the tower for {numbers['target']} in {numbers['precision']}"
         yield _Check(title, "the mean cosine", numbers["cosine_mean"], limits.min_cosine, True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_mllm.bundle.files import OPENVINO_TOWER
+from edge_mllm.tower.placement import Placement
 from edge_mllm_export.reference.probes import decoder_probes, pixel_probes, text_probes
 from edge_mllm_export.reference.reference import Answer, Reference
 from edge_mllm_export.verify.agreement import (
@@ -66,6 +68,8 @@ def verify_bundle(job: Job, task: Task, spec: BundleSpec, options: ExportOptions
     candidate.tower.close()
     towers = _compare_towers(spec, prepared, [answer.visual for answer in answers], ours)
     found["vision"] = {"recipe": job.recipes["vision"].name, **asdict(towers)}
+    if OPENVINO_TOWER in spec.parts:
+        found[OPENVINO_TOWER] = _compare_other_tower(candidate, prepared, answers)
     if spec.npu:
         found["npu"] = compare_npu_towers(candidate, prepared, [answer.visual for answer in answers], job.work)
     found["engines"] = {
@@ -79,6 +83,18 @@ def verify_bundle(job: Job, task: Task, spec: BundleSpec, options: ExportOptions
     ]
     found["seconds"] = round(time.perf_counter() - start, 1)
     return judge(found, job.recipes, options, random_weights=job.checkpoint.random_weights)
+
+
+def _compare_other_tower(
+    candidate: Candidate, prepared: Sequence[Prepared], answers: Sequence[Answer]
+) -> dict[str, Any]:
+    """The tower for OpenVINO, run by ONNX Runtime, which knows its operators too."""
+    part = candidate.spec.parts[OPENVINO_TOWER]
+    tower = candidate.placed_tower(Placement(part=OPENVINO_TOWER), tiles=1)
+    ours = [candidate.encode(item, tower) for item in prepared]
+    tower.close()
+    agreement = _compare_towers(candidate.spec, prepared, [answer.visual for answer in answers], ours)
+    return {"recipe": part.precision, **asdict(agreement)}
 
 
 def _compare_towers(

@@ -20,7 +20,8 @@ def calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce)
     if any(target.precision != "fp16" or target.kind == "rknn" for target in job.targets):
         job = _with_npu_samples(job, options.calibrate)
     if job.checkpoint.random_weights:
-        return _with_samples(job, None, hold_back=False) if job.recipes["vision"].fixed_scales else job
+        fixed = any(recipe.fixed_scales for recipe in job.recipes.values())
+        return _with_samples(job, None, hold_back=False) if fixed else job
     if options.calibration is False and options.calibrate:
         raise SettingError("`calibrate` names pictures and `calibration=False` refuses them; leave one of them out")
     if options.calibration is False and options.kv:
@@ -36,8 +37,8 @@ def calibrated(job: Job, task: Task, options: ExportOptions, announce: Announce)
 
 
 def _with_samples(job: Job, directory: Path | None, *, hold_back: bool) -> Job:
-    """With tiles for the tower, where its recipe asks for them."""
-    if not job.recipes["vision"].sampled:
+    """With tiles for the towers, where a recipe asks for them."""
+    if not any(recipe.sampled for recipe in job.recipes.values()):
         return job
     from edge_mllm_export.calibrate.calibration import read_calibration, split_probes
     from edge_mllm_export.write.vision.tower import tower_samples

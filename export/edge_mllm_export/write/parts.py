@@ -39,6 +39,7 @@ def steps(recipes: Mapping[Component, Recipe]) -> dict[str, Step]:
         "prompt": ("prompt.onnx", _write_prompt),
         "gguf": ("decoder.gguf", _write_gguf),
         "vision": ("vision.onnx", _write_vision),
+        "vision_openvino": ("vision_openvino.onnx", _write_openvino),
         "mmproj": ("mmproj.gguf", _write_mmproj),
     }
     chosen = {known[name][0]: known[name][1] for name in known if name in recipes}
@@ -118,18 +119,29 @@ def _write_gguf(job: Job) -> Written:
 
 def _write_vision(job: Job) -> Written:
     from edge_mllm_export.families.model_shape import shape_report
-    from edge_mllm_export.write.vision.tower import write_vision_onnx
 
-    recipe, shape = job.recipes["vision"], shape_report(job.checkpoint, job.family)
-    out = job.staging / "vision.onnx"
-    written = write_vision_onnx(job.checkpoint, job.family, out, recipe, samples=job.tower_samples)
-    parts = {
-        name: (path.name, recipe.name) for name, path in zip(("vision", "vision_data"), written.files, strict=False)
-    }
+    written = _write_tower(job, "vision")
+    parts, shape = dict(written.files), shape_report(job.checkpoint, job.family)
     if job.family.newline is not None:
         parts["newline"] = (_write_newline(job, job.family.newline), "f32")
+    return Written(parts, {"vision": {**written.report["vision"], **shape}})
+
+
+def _write_openvino(job: Job) -> Written:
+    return _write_tower(job, "vision_openvino")
+
+
+def _write_tower(job: Job, part: Component) -> Written:
+    from edge_mllm_export.write.vision.tower import write_vision_onnx
+
+    recipe, out = job.recipes[part], job.staging / f"{part}.onnx"
+    # Of random weights, what pictures show means nothing but for scales that must be fixed.
+    shown = recipe.sampled and (recipe.fixed_scales or not job.checkpoint.random_weights)
+    samples = job.tower_samples if shown else ()
+    written = write_vision_onnx(job.checkpoint, job.family, out, recipe, samples=samples)
+    files = {name: (path.name, recipe.name) for name, path in zip((part, f"{part}_data"), written.files, strict=False)}
     size = sum(path.stat().st_size for path in written.files)
-    return Written(parts, {"vision": {**_describe(recipe), "bytes": size, **written.report, **shape}})
+    return Written(files, {part: {**_describe(recipe), "bytes": size, **written.report}})
 
 
 def _write_newline(job: Job, tensor: str) -> str:

@@ -72,6 +72,6 @@ def _bundle_and_scratch_bytes(job: Job) -> int:
         values = text if component in ("gguf", "onnx", "prompt") else tower
         size = int(values * recipe.bits / 8)
         finished += size + (_HALF * table if component == "onnx" else 0)
-        scratch = max(scratch, size if component != "vision" else _FLOAT * tower)
+        scratch = max(scratch, size if not component.startswith("vision") else _FLOAT * tower)
     # The plain GGUF that llama.cpp quantises is as wide as the source.
     return finished + max(scratch, _HALF * text) + _moments_bytes(job) + _ROOM
