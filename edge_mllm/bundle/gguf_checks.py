@@ -14,8 +14,10 @@ from pathlib import Path
 from edge_mllm.bundle.gguf_header import GGUFHeader, GGUFTensor
 from edge_mllm.errors import BundleError
 
-_UINT32, _INTEGERS = 4, frozenset((0, 1, 2, 3, 4, 5, 10, 11))
+_UINT32, _INT32, _INTEGERS = 4, 5, frozenset((0, 1, 2, 3, 4, 5, 10, 11))
 """Values of ggml's enum gguf_type."""
+_SIGNED = re.compile(r"clip\.[a-z]+_version")
+"""Keys that libmtmd reads as a number with a sign."""
 _FLOAT32 = 6
 _MOST_AXES, _LARGEST_AXIS = 4, 1 << 32
 _MOST_LAYERS = 512
@@ -54,7 +56,7 @@ def check_tower(file: Path, header: GGUFHeader) -> None:
     """
     check_values(file, header)
     for key, kind in header.kinds.items():
-        if key.startswith("clip.") and kind in _INTEGERS and kind != _UINT32:
+        if key.startswith("clip.") and kind in _INTEGERS and kind != (_INT32 if _SIGNED.fullmatch(key) else _UINT32):
             raise BundleError(file, f"its metadata store {key} in another type of number than libmtmd reads")
     for key in ("clip.vision.image_mean", "clip.vision.image_std"):
         if key in header.lengths and (header.elements[key], header.lengths[key]) != (_FLOAT32, 3):
