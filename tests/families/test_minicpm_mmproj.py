@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,12 @@ SCRIPT_ONLY = {"general.description", "general.type", "general.size_label", "gen
 OWN = {"edge_mllm.before_picture", "edge_mllm.positions"}
 """Keys of ours, which llama.cpp does not read."""
 QUESTION = "What is it?"
+_EVERY_TIME = ("4.0", "4.6")
+
+
+def slowly(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test; all but one of each projector are slow."""
+    return [name if name in _EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
     return write
 
 
-@pytest.mark.parametrize("name", RESAMPLERS)
+@pytest.mark.parametrize("name", slowly(RESAMPLERS))
 def test_the_tower_is_the_scripts(name: str, written: Callable[[str], Pair], source: Path, tmp_path: Path) -> None:
     """Every tensor byte for byte, and every key that libmtmd reads."""
     checkpoint, ours = written(name).checkpoint, tmp_path / "ours.gguf"
@@ -102,7 +108,7 @@ def test_the_tower_is_the_scripts(name: str, written: Callable[[str], Pair], sou
         assert set(key_differences(ours, theirs)) == SCRIPT_ONLY | {"edge_mllm.before_picture"}
 
 
-@pytest.mark.parametrize("name", ["4.6", "4.6 with 4x"])
+@pytest.mark.parametrize("name", slowly(("4.6", "4.6 with 4x")))
 def test_the_files_are_the_converters(name: str, written: Callable[[str], Pair], source: Path, tmp_path: Path) -> None:
     """Every tensor byte for byte and every key, with three of the decoder's that say what the reference computes."""
     pair, ours = written(name), tmp_path / "ours.gguf"
@@ -132,7 +138,7 @@ def test_the_older_decoders_are_the_converters(written: Callable[[str], Pair], s
         assert tensor_differences(written(name).decoder, tmp_path / f"{name}.gguf") == []
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", slowly(MAKERS))
 def test_pairs_answer_as_the_reference(name: str, written: Callable[[str], Pair]) -> None:
     """Ids, embeddings and the greedy continuation, of pictures that libmtmd fits into its slices as the model does."""
     pair = written(name)
