@@ -31,6 +31,8 @@ _SHOWN = 0.0005
 """Smallest share of the weights that is worth a word."""
 _MOST = 1 << 24
 """More entries, or longer strings, are no sane file."""
+_KEPT = 16
+"""Numbers of the longest array that is kept."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class GGUFHeader:
     """Key -> value of ggml's enum gguf_type, for values that are no arrays."""
     elements: dict[str, int] = field(default_factory=dict)
     """The same of the elements of arrays."""
+    arrays: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Key -> numbers, for short arrays of numbers."""
 
 
 def read_tensors(path: Path) -> list[GGUFTensor]:
@@ -125,10 +129,11 @@ def _read(stream: BinaryIO, size: int) -> GGUFHeader:
     lengths: dict[str, int] = {}
     kinds: dict[str, int] = {}
     elements: dict[str, int] = {}
+    arrays: dict[str, tuple[Any, ...]] = {}
     for _ in range(pairs):
         key, kind = _string(stream), _number(stream, "<I")
         if kind == _ARRAY:
-            elements[key], lengths[key] = _skip_array(stream)
+            elements[key], lengths[key], arrays[key] = _array(stream)
         else:
             metadata[key], kinds[key] = _value(stream, kind), kind
     place, table = stream.tell(), []
@@ -139,7 +144,7 @@ def _read(stream: BinaryIO, size: int) -> GGUFHeader:
         table.append((offset, name, shape, kind))
     alignment = int(metadata.get("general.alignment", _ALIGNMENT))
     start = -(-stream.tell() // alignment) * alignment
-    return GGUFHeader(metadata, lengths, _sized(table, start, size), place, alignment, kinds, elements)
+    return GGUFHeader(metadata, lengths, _sized(table, start, size), place, alignment, kinds, elements, arrays)
 
 
 def _sized(table: list[tuple[int, str, tuple[int, ...], int]], start: int, size: int) -> list[GGUFTensor]:
@@ -176,17 +181,19 @@ def _unpacked(stream: BinaryIO, layout: str) -> Any:
     return value
 
 
-def _skip_array(stream: BinaryIO) -> tuple[int, int]:
-    """Go past an array and return its elements' type and its length."""
+def _array(stream: BinaryIO) -> tuple[int, int, tuple[Any, ...]]:
+    """Go past an array and return its elements' type, its length, and its numbers where it is short."""
     inner, count = _number(stream, "<I"), _number(stream, "<Q")
     if count > _MOST:
         raise ValueError("an array is too long")
+    if inner in _SCALARS and count <= _KEPT:
+        return inner, count, tuple(_value(stream, inner) for _ in range(count))
     if inner in _SCALARS:
         stream.seek(struct.calcsize("<" + _SCALARS[inner]) * count, 1)
     else:
         for _ in range(count):
             if inner == _ARRAY:
-                _skip_array(stream)
+                _array(stream)
             else:
                 _value(stream, inner)
-    return inner, count
+    return inner, count, ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,14 @@ from edge_mllm.errors import BundleError, ModelNotFoundError
 
 _TOKENS, _TEMPLATE, _CLIP = "tokenizer.ggml.tokens", "tokenizer.chat_template", "clip"
 _LARGEST = 1 << 24
+BEFORE_PICTURE = "edge_mllm.before_picture"
+"""Key of a tower's file: text before every picture, ``{picture}`` its number, which libmtmd does not write."""
+POSITIONS = "edge_mllm.positions"
+"""Key of a tower's file: ``sequential`` where pictures have positions like text, though the language model could place
+their tokens in rows and columns."""
+_MERGES_BETWEEN = re.compile(r"v\.vit_merger\.")
+"""Tensors of towers that make patches one between two layers; pictures of such models have positions like text."""
+_SECTIONS = "rope.dimension_sections"
 _STATE = re.compile(r"blk\.(\d+)\.(?:ssm_|shortconv\.|time_mix_)")
 """Tensors of layers that keep a state and no cells, as llama.cpp names them."""
 
@@ -30,6 +38,8 @@ class PairFiles:
     """Text of the chat template."""
     strips_first_space: bool
     """Whether the tokenizer writes a space before a text that the text does not have."""
+    before_picture: str
+    """Text before every picture, in which ``{picture}`` stands for its number in the conversation, from 0."""
     facts: dict[str, str]
     """For people: architecture, projector, sizes."""
 
@@ -68,14 +78,11 @@ def read_pair(model: Path, mmproj: Path | None) -> PairFiles:
     if not kind or _TOKENS not in header.lengths or "token_embd.weight" not in tensors:
         raise BundleError(model, "it holds no language model")
     decoder = _decoder(model, header, kind)
-    facts = {
-        "architecture": kind,
-        "decoder": f"{decoder.n_layer} layers, width {decoder.n_embd}, {decoder.n_vocab} tokens known, "
-        f"context {decoder.context_length}",
-        "decoder's weights": stored_as(header.tensors),
-    }
+    facts, before = _facts(header, decoder, kind), ""
     if mmproj is not None:
-        facts |= _check_tower(mmproj)
+        tower = _tower(mmproj)
+        facts |= _tower_facts(mmproj, tower)
+        decoder, before = _placed(decoder, tower, header, kind), _before_picture(mmproj, tower)
     template = header.metadata.get(_TEMPLATE)
     return PairFiles(
         model=model,
@@ -85,8 +92,19 @@ def read_pair(model: Path, mmproj: Path | None) -> PairFiles:
         template=template if isinstance(template, str) else None,
         strips_first_space=header.metadata.get("tokenizer.ggml.model") == "llama"
         and header.metadata.get("tokenizer.ggml.add_space_prefix", True) is not False,
+        before_picture=before,
         facts=facts,
     )
+
+
+def _facts(header: GGUFHeader, decoder: DecoderSpec, kind: str) -> dict[str, str]:
+    """About the language model, for people."""
+    return {
+        "architecture": kind,
+        "decoder": f"{decoder.n_layer} layers, width {decoder.n_embd}, {decoder.n_vocab} tokens known, "
+        f"context {decoder.context_length}",
+        "decoder's weights": stored_as(header.tensors),
+    }
 
 
 def _read(file: Path) -> GGUFHeader:
@@ -110,23 +128,51 @@ def _decoder(file: Path, header: GGUFHeader, kind: str) -> DecoderSpec:
         n_vocab=header.lengths[_TOKENS],
         n_layer=layers,
         context_length=context,
-        positions="mrope" if f"{kind}.rope.dimension_sections" in header.lengths else "sequential",
+        positions="mrope" if f"{kind}.{_SECTIONS}" in header.lengths else "sequential",
         head_dim=number("attention.key_length", 0) or None,
         deepstack_layers=number("n_deepstack_layers", 0) or None,
         state_layers=len({found[1] for tensor in header.tensors if (found := _STATE.match(tensor.name))}) or None,
     )
 
 
-def _check_tower(file: Path) -> dict[str, str]:
-    """Facts about the tower."""
+def _placed(decoder: DecoderSpec, tower: GGUFHeader, model: GGUFHeader, kind: str) -> DecoderSpec:
+    """The decoder with the positions that this tower's pictures have."""
+    told = tower.metadata.get(POSITIONS) == "sequential"
+    like_text = told or any(_MERGES_BETWEEN.match(tensor.name) for tensor in tower.tensors)
+    if decoder.positions != "mrope" or not like_text:
+        return decoder
+    shares = model.arrays.get(f"{kind}.{_SECTIONS}", ())
+    sections = tuple(share for share in shares if isinstance(share, int) and share > 0)
+    return replace(decoder, positions="sequential", mrope_sections=sections)
+
+
+def _before_picture(file: Path, tower: GGUFHeader) -> str:
+    found = tower.metadata.get(BEFORE_PICTURE, "")
+    if not isinstance(found, str):
+        raise BundleError(file, f"its metadata say {BEFORE_PICTURE} is {found!r}, expected a text")
+    return found
+
+
+def _tower(file: Path) -> GGUFHeader:
+    """The header of a tower's file, checked."""
     header = _read(file)
     if header.metadata.get("general.architecture") != _CLIP:
         raise BundleError(file, "it is no vision tower; `mmproj` takes the mmproj file, `model` the language model")
-    projector = header.metadata.get("clip.vision.projector_type", header.metadata.get("clip.projector_type", "unknown"))
     if header.metadata.get("clip.has_vision_encoder") is not True:
-        raise BundleError(file, f"it has no vision encoder (projector '{projector}'), so it takes no pictures")
+        reason = f"it has no vision encoder (projector '{_projector(header)}'), so it takes no pictures"
+        raise BundleError(file, reason)
     check_tower(file, header)
+    return header
+
+
+def _tower_facts(file: Path, header: GGUFHeader) -> dict[str, str]:
+    """For people."""
     return {
-        "tower": f"{file.name}, projector {projector}, pictures cut by libmtmd",
+        "tower": f"{file.name}, projector {_projector(header)}, pictures cut by libmtmd",
         "tower's weights": stored_as(header.tensors),
     }
+
+
+def _projector(header: GGUFHeader) -> str:
+    """Its type, as libmtmd calls it."""
+    return str(header.metadata.get("clip.vision.projector_type", header.metadata.get("clip.projector_type", "unknown")))

@@ -86,6 +86,17 @@ class LlamaVocabulary:
             data = data.removeprefix(b" ")
         return data.decode("utf-8", "replace")
 
+    def usual(self, token: int) -> int:
+        """The token that a text becomes which is that of ``token``; ``token`` where it becomes several.
+
+        Vocabularies of SentencePiece's kind have bytes as tokens too: a line's end may be in them twice.
+        """
+        try:
+            found = self.encode(self.piece(token, special=True).decode("utf-8"))
+        except UnicodeDecodeError:
+            return token
+        return int(found[0]) if len(found) == 1 else token
+
     def piece(self, token: int, *, special: bool) -> bytes:
         """Bytes of one token; none for a special one unless ``special``."""
         buffer = ctypes.create_string_buffer(_PIECE)

@@ -10,7 +10,7 @@ from edge_mllm.answer.components import Components
 from edge_mllm.answer.pictures.encoder import PictureEncoder
 from edge_mllm.answer.readers.gguf_reader import PairReader
 from edge_mllm.bundle.checked import remembered_sha256
-from edge_mllm.bundle.gguf_pair import read_pair
+from edge_mllm.bundle.gguf_pair import PairFiles, read_pair
 from edge_mllm.decoders.llama.decoder import LlamaDecoder
 from edge_mllm.errors import EngineError, SettingError
 from edge_mllm.prompt.gguf_vocabulary import LlamaVocabulary
@@ -38,7 +38,7 @@ def pair_components(opening: Opening) -> Components:
     files = read_pair(opening.path, opening.mmproj)
     decoder = LlamaDecoder(files.model, files.decoder, opening.settings)
     try:
-        tower = _tower(files.mmproj, decoder, opening.settings.threads)
+        tower = _tower(files, decoder, opening.settings.threads)
         vocabulary = LlamaVocabulary(decoder.model, strips_first_space=files.strips_first_space)
         reader = PairReader(files, vocabulary, tower)
     except BaseException:
@@ -58,10 +58,11 @@ def pair_components(opening: Opening) -> Components:
     )
 
 
-def _tower(mmproj: Path | None, decoder: LlamaDecoder, threads: int) -> MtmdTower | None:
-    if mmproj is None:
+def _tower(files: PairFiles, decoder: LlamaDecoder, threads: int) -> MtmdTower | None:
+    if files.mmproj is None:
         return None
-    tower = MtmdTower(mmproj, decoder.model, decoder.row_width, threads)
+    gridded = files.decoder.positions == "mrope"
+    tower = MtmdTower(files.mmproj, decoder.model, decoder.row_width, threads, gridded=gridded)
     if tower.bidirectional:
         decoder.set_image_attention("bidirectional")
     return tower

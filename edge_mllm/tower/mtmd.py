@@ -61,6 +61,7 @@ class MtmdTower:
         model: The language model, in llama.cpp.
         row_width: Width of the language model's rows.
         threads: Threads of one run.
+        gridded: Whether the language model places a picture's tokens in rows and columns where it can.
 
     Raises:
         EngineError: libmtmd cannot load the file, or has another marker.
@@ -70,7 +71,9 @@ class MtmdTower:
     tile_tokens = newline = None
     apart = False
 
-    def __init__(self, mmproj: Path, model: NativeHandle, row_width: int, threads: int) -> None:
+    def __init__(
+        self, mmproj: Path, model: NativeHandle, row_width: int, threads: int, *, gridded: bool = True
+    ) -> None:
         self._api = _mtmd()
         self.path, self.row_width = mmproj, row_width
         self._n_vocab = library().api.llama_vocab_n_tokens(library().api.llama_model_get_vocab(model.address))
@@ -87,7 +90,7 @@ class MtmdTower:
         if marker != MARKER.encode() or not self._api.mtmd_support_vision(self._handle):
             self.close()
             raise EngineError(f"libmtmd takes no pictures with {mmproj.name}, or marks them as {marker!r}")
-        self._two_axes = bool(self._api.mtmd_decode_use_mrope(self._handle))
+        self._two_axes = gridded and bool(self._api.mtmd_decode_use_mrope(self._handle))
 
     @property
     def _handle(self) -> Any:

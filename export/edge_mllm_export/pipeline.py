@@ -60,7 +60,7 @@ def export_bundle(
         checkpoint = resolve_source(source, work, options.base)
         family = find_family(checkpoint)
         checkpoint = _with_choices(checkpoint, family, options)
-        _check_mmproj(options, family)
+        _check_mmproj(options, checkpoint, family)
         task = resolve_task(checkpoint, family)
         check_sections(checkpoint, family)
         check_tensors(checkpoint, family)
@@ -104,9 +104,13 @@ def _refuse_random_weights(options: ExportOptions) -> None:
         )
 
 
-def _check_mmproj(options: ExportOptions, family: Family) -> None:
-    if options.mmproj and family.mmproj is None:
+def _check_mmproj(options: ExportOptions, checkpoint: Checkpoint, family: Family) -> None:
+    """Before anything is written: its metadata name what libmtmd would compute otherwise than the checkpoint."""
+    if not options.mmproj:
+        return
+    if family.mmproj is None:
         raise SettingError(f"llama.cpp's libmtmd has no projector for {family.name}; leave `mmproj` out")
+    family.mmproj.keys(checkpoint)
 
 
 def _chosen(job: Job, task: Task, options: ExportOptions, announce: Announce) -> Job:

@@ -98,13 +98,19 @@ class PairReader:
         first, *rest = text.split(MARKER)
         ids = [self._begin(text), self._text_ids(first)]
         slots = []
-        for picture, piece in zip(own, rest, strict=True):
-            before, marks = sum(map(len, ids)), picture.ids
+        for number, (picture, piece) in enumerate(zip(own, rest, strict=True)):
+            ids.append(self.tokenizer.encode(self._files.before_picture.replace("{picture}", str(number))))
+            before, marks = sum(map(len, ids)), self._marked(picture.ids)
             places = np.flatnonzero(marks == VISUAL)
             slots.append(Slot(before + int(places[0]), int(places[-1] - places[0]) + 1, len(places)))
             ids += [marks, self._text_ids(piece)]
         text = self._template.marks.show(text)
         return PromptIds(ids=np.concatenate(ids), slots=tuple(slots), image_token_id=VISUAL, text=text)
+
+    def _marked(self, ids: IntArray) -> IntArray:
+        """A picture's ids, marks as the tokenizer writes them: libmtmd takes the first token that has a mark's text."""
+        usual = {int(token): self.tokenizer.usual(int(token)) for token in np.unique(ids) if token != VISUAL}
+        return np.array([usual.get(int(token), VISUAL) for token in ids], np.int64)
 
     def _text_ids(self, rendered: str) -> IntArray:
         """Token ids int64 [n] of what the template wrote between pictures; marks that were said are text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_mllm.bundle.spec import DecoderSpec, ImageSpec, PromptSpec, VisionSpec
     from edge_mllm.prompt.item_template import Content
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
+    from edge_mllm_export.gguf.file import GgufTensor
 
 Shapes = dict[str, tuple[int, ...]]
 """Name of a tensor -> its shape."""
@@ -44,6 +45,12 @@ class MmprojSpec:
     """Checkpoint tensor name -> number added to its values: norms that are stored as a difference from it."""
     halved: tuple[str, ...] = ()
     """Checkpoint tensors that libmtmd takes in F16 alone, whatever the precision asked for."""
+    f16_embeddings: tuple[str, ...] = ()
+    """Embeddings that are F16 where that precision is asked for; all others are F32 with every precision."""
+    transposed: tuple[str, ...] = ()
+    """Checkpoint tensors of two axes that the file has the other way round."""
+    computed: Callable[[Checkpoint], Sequence[GgufTensor]] | None = None
+    """Tensors that are in no checkpoint."""
 
     def names(self, checkpoint: Checkpoint) -> TensorNames:
         """:attr:`tensors` of a checkpoint."""
@@ -177,16 +184,25 @@ class Family:
         except PromptError as error:
             raise CheckpointError(checkpoint.path / template.file, "chat_template", str(error)) from error
 
+    def own_template(self, checkpoint: Checkpoint) -> str:
+        """The checkpoint's chat template with :attr:`template_variables` set.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        template = checkpoint.chat_template
+        for name, value in self.template_variables.items():
+            if name in template:
+                template = f"{{% set {name} = {str(value).lower()} %}}{template}"
+        return template
+
     def chat_template(self, checkpoint: Checkpoint) -> str:
         """The checkpoint's chat template in a form that takes lists of texts and pictures.
 
         Raises:
             CheckpointError: As for :meth:`content_kind`.
         """
-        template = checkpoint.chat_template
-        for name, value in self.template_variables.items():
-            if name in template:
-                template = f"{{% set {name} = {str(value).lower()} %}}{template}"
+        template = self.own_template(checkpoint)
         if self.content_kind(checkpoint) == "items":
             return template
         return with_items(template, self.picture or self.prompt(checkpoint).placeholder)

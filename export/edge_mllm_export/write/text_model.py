@@ -42,7 +42,7 @@ def write_text_checkpoint(checkpoint: Checkpoint, family: Family, directory: Pat
     write_json(directory / "config.json", config)
     tensors = {target: checkpoint.tensor(source) for target, source in names.items()}
     save_tensors(tensors, directory / "model.safetensors")
-    _write_tokenizer(checkpoint, directory, config["vocab_size"])
+    _write_tokenizer(checkpoint, family, directory, config["vocab_size"])
     return directory
 
 
@@ -55,7 +55,7 @@ def _head_is_embedding(checkpoint: Checkpoint, family: Family) -> bool:
     return bool(torch.equal(checkpoint.tensor(head), checkpoint.tensor(text_source(_EMBEDDINGS, family))))
 
 
-def _write_tokenizer(checkpoint: Checkpoint, directory: Path, n_vocab: int) -> None:
+def _write_tokenizer(checkpoint: Checkpoint, family: Family, directory: Path, n_vocab: int) -> None:
     for name in _TOKENIZER_FILES:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)
@@ -63,4 +63,4 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path, n_vocab: int) -> N
         (directory / "tokenizer.json").write_text(tokenizer_json(checkpoint, n_vocab), encoding="utf-8")
         write_json(directory / "tokenizer_config.json", tokenizer_settings(checkpoint, n_vocab))
     with suppress(CheckpointError):  # a base model has none
-        (directory / "chat_template.jinja").write_text(checkpoint.chat_template, encoding="utf-8")
+        (directory / "chat_template.jinja").write_text(family.own_template(checkpoint), encoding="utf-8")

@@ -22,6 +22,7 @@ from edge_mllm.bundle.tilers import AdaptiveSlices
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.family import Family, Shapes
 from edge_mllm_export.families.image_settings import ImageSettings, image_settings
+from edge_mllm_export.families.minicpm_v.mmproj import resampler
 from edge_mllm_export.families.processor_fields import special_tokens, stop_tokens
 from edge_mllm_export.families.text_config import decoder_spec, resolved_config, text_config
 
@@ -238,6 +239,7 @@ FAMILY = Family(
     picture=PICTURE,
     template_variables=VARIABLES,
     model_class=model_class,
+    mmproj=resampler(_config, image_spec),
     checkpoints=("openbmb/MiniCPM-V-4", "openbmb/MiniCPM-V-2_6", "openbmb/MiniCPM-V-4_5"),
     licence="Apache-2.0",
 )

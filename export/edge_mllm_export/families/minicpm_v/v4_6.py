@@ -19,6 +19,7 @@ from edge_mllm.bundle.tilers import AdaptiveSlices
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.family import Family, Shapes
 from edge_mllm_export.families.image_settings import STEPS, ImageSettings, image_settings
+from edge_mllm_export.families.minicpm_v.mmproj import merger
 from edge_mllm_export.families.processor_fields import image_prompt, special_tokens
 from edge_mllm_export.families.qwen_vl import qwen3_5
 from edge_mllm_export.families.text_config import plain_decoder_spec, resolved_config, text_config
@@ -237,6 +238,7 @@ FAMILY = Family(
     tower_shapes=tower_shapes,
     stored_tower=stored_tower,
     build_tower=build_tower,
+    mmproj=merger(config_of, image_spec),
     checkpoints=("openbmb/MiniCPM-V-4.6",),
     licence="Apache-2.0",
 )
