@@ -87,7 +87,7 @@ class PromptSpec:
     turns: Turns | None = None
     """The chat template as pieces, for devices without a template language; None where it cannot be written so."""
     canvas_marks: tuple[int, ...] = field(default=(), metadata=LATER)
-    """Ids of tokens that belong to a picture's canvas where they follow the picture, for canvas positions."""
+    """Ids of tokens that belong to a picture's canvas where they follow the picture; none but with canvas positions."""
 
 
 @dataclass(frozen=True, kw_only=True)

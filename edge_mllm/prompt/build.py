@@ -96,15 +96,15 @@ def build_prompt(
         ids = _tokenise(_written(pieces, pictures, own, per_tile), own, other)
     slots = _find_slots(ids, visual, spec.prompt.image_token_id)
     prompt = PromptIds(ids=ids, slots=slots, image_token_id=spec.prompt.image_token_id, text=text)
-    return _on_canvas(prompt, pictures, spec) if spec.decoder.positions == "canvas" else prompt
+    return _on_canvas(prompt, pictures, spec.prompt) if spec.prompt.canvas_marks else prompt
 
 
-def _on_canvas(prompt: PromptIds, pictures: Sequence[TilePlan], spec: BundleSpec) -> PromptIds:
+def _on_canvas(prompt: PromptIds, pictures: Sequence[TilePlan], spec: PromptSpec) -> PromptIds:
     ids, tokens = prompt.ids, []
     for plan, slot in zip(pictures, prompt.slots, strict=True):
         own = np.flatnonzero(ids[slot.start : slot.start + slot.length] == prompt.image_token_id)
         tokens.append(PictureTokens(plan, own + slot.start))
-    return replace(prompt, places=canvas_places(ids, tokens, spec.prompt.canvas_marks))
+    return replace(prompt, places=canvas_places(ids, tokens, spec.canvas_marks))
 
 
 def _written(pieces: Sequence[str], pictures: Sequence[TilePlan], spec: PromptSpec, tokens_per_tile: int) -> str:

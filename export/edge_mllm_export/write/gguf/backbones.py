@@ -22,7 +22,7 @@ from edge_mllm_export.families.rotary import (
     original_length,
     scaling_factor,
 )
-from edge_mllm_export.families.text_config import DEEPSTACK
+from edge_mllm_export.families.text_config import DEEPSTACK, TIME_LAST
 from edge_mllm_export.gguf.file import gguf_library
 from edge_mllm_export.write.gguf import hybrid
 from edge_mllm_export.write.gguf.text_config import TextConfig
@@ -111,6 +111,9 @@ def _rotary_sections(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     sections = list(config.rope().get("mrope_section", ()))
     if not sections:
         raise CheckpointError("config.json", "rope_parameters.mrope_section", "is missing")
+    if config.get(TIME_LAST):  # llama.cpp orders its cells by the first axis, so no frequency is turned by that
+        time, *others = sections
+        sections = [0, *others, time]
     writer.add_rope_dimension_sections((sections + [0] * 4)[:4])
 
 
