@@ -135,6 +135,7 @@ def test_an_interrupted_answer_leaves_nothing_behind(engines: Engines, engine: s
         expected = model.generate("What is it?", images=[rgb], max_new_tokens=6)
         stream = model.stream("What else is it?", images=[rgb], max_new_tokens=6)
         next(iter(stream))
+        stream.close()
         assert model.generate("What is it?", images=[rgb], max_new_tokens=6).text == expected.text
         scored = model.decide("What is it?", ["a cat", "a dog"], images=[rgb])
         assert model.decide("What is it?", ["a cat", "a dog"], images=[rgb]).best == scored.best

@@ -92,5 +92,6 @@ FAMILY = replace(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=language_config,
+    mmproj=None,
     checkpoints=("openbmb/MiniCPM-V-4.7-1B",),
 )
