@@ -1,9 +1,10 @@
 """Positions of tokens where a picture is a canvas: its slices lie on it as they lie in the picture, marks and all.
 
-As transformers' ``MiniCPMV4_7Model.get_rope_index`` lays it out. All tokens of a picture have the same time. Tokens of
-a slice count rows and columns of the canvas, those of the whole picture are spread over it, and marks stand at the
-corners of what they open or close. Text goes on behind the canvas's longer side. Which positions a mark has cannot be
-told from it and what is before it alone, so they are computed once, for a whole prompt.
+Known as canvas M-RoPE; ``tests/runtime/test_canvas.py`` compares it with the class of transformers that has it. All
+tokens of a picture have the same time. Tokens of a slice count rows and columns of the canvas, those of the whole
+picture are spread over it, and marks stand at the corners of what they open or close. Text goes on behind the canvas's
+longer side. Which positions a mark has cannot be told from it and what is before it alone, so they are computed once,
+for a whole prompt.
 """
 
 from __future__ import annotations

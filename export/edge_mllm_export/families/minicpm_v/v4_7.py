@@ -94,4 +94,5 @@ FAMILY = replace(
     text_config=language_config,
     mmproj=None,
     checkpoints=("openbmb/MiniCPM-V-4.7-1B",),
+    licence="see each checkpoint",
 )
