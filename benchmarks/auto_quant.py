@@ -19,8 +19,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,9 +29,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rounds import when_and_where  # noqa: E402
+
 from benchmarks.quantisation import RESAMPLES, divergence  # noqa: E402
 from benchmarks.quantisation_material import Material  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm_export import ExportOptions, export_bundle  # noqa: E402
 from edge_mllm_export.auto.choice import Measured, choose  # noqa: E402
 from edge_mllm_export.auto.gguf import BASE, MIXED  # noqa: E402
@@ -67,8 +67,7 @@ def main() -> None:
         engines: list[Component] = ["onnx", "gguf"] if given.format == "both" else [given.format]
         rows = [row for engine in engines for row in compare(engine, found["measured"], material)]
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "checkpoint_sha256": material.sha256,
         "pages": given.pages,
         "sweep": {key: found[key] for key in ("export_seconds", "within_time", "load_average", "prompts", "positions")},

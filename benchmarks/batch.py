@@ -22,17 +22,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from rounds import when_and_where
 from shape_bundles import bundle_of
 
-from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.machine.fingerprint import model_files
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = {"1 worker, 1 thread": (1, 1), "2 workers, 1 thread each": (2, 1), "1 worker, 2 threads": (1, 2)}
@@ -131,8 +130,7 @@ def main() -> None:
     found: dict[str, Any] = {name: {way: medians(each) for way, each in ways.items()} for name, ways in runs.items()}
     result = {
         "schema": "edge-mllm-batch/1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": bundle.name,
         "bundle_sha256": model_files(bundle).sha256,
         "rows": given.rows,

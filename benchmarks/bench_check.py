@@ -10,15 +10,13 @@ largest of all answers); of every pair: the ratio of the medians of decoding. Th
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from shape_bundles import ROOT, bundle_of
+from rounds import measuring, when_and_where
+from shape_bundles import bundle_of
 
-from edge_mllm.machine.fingerprint import fingerprint
 from edge_mllm.measure.bench import result as results
 from edge_mllm.measure.bench.cases import Grid
 from edge_mllm.measure.bench.measure import Plan, run_grid
@@ -45,8 +43,7 @@ def main() -> None:
     }
     result = {
         "schema": "edge-mllm-bench-check/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(fingerprint(peaks=False)),
+        **when_and_where("created"),
         "threads": given.threads,
         "repeat": given.repeat,
         "validated_against": SCHEMA.name,
@@ -60,12 +57,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=5)
     parser.add_argument("--shapes", default="smolvlm-256m,smolvlm-500m")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--bundles", type=Path, action="append", default=[], help="folders with exported shapes")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "bench_check.json")
     return parser.parse_args()
 
 

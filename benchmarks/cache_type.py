@@ -8,7 +8,6 @@ length. A cache in single precision is used without flash attention, as ``--kv-t
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import circumstances, in_turns
+from rounds import circumstances, in_turns, measuring
 
 from edge_mllm.decoders.llama.decoder import LlamaDecoder
 from edge_mllm.decoders.protocol import Tokens
@@ -37,12 +36,9 @@ STEPS = 24
 
 def main() -> None:
     """Measure in turns, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lengths", type=int, nargs="*", default=[150, 900])
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "cache_type.json")
     given = parser.parse_args()
     bundle = open_bundle(given.bundle, check_hashes=False)
     decoders = {

@@ -18,12 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_mllm.machine.fingerprint import fingerprint
+from rounds import when_and_where
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES, LIMIT_S = 10 * 2**30, 15 * 60
@@ -92,8 +90,7 @@ def measure(source: Path, scratch: Path, option: str) -> dict[str, Any]:
     seconds = end - start
     recipe = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["recipe"]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "seconds": round(seconds, 1),
         "steps": {"start": round(begun[0] - start, 1)}
         | {line: took for line, took in steps.items() if took >= _SHOWN_S},

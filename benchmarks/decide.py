@@ -10,21 +10,19 @@ benchmarks/results/decide.json; without ``--bundle`` the shape of SmolVLM-500M i
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from rounds import measuring, when_and_where
 from shape_bundles import bundle_of
 
 import edge_mllm
-from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.machine.fingerprint import model_files
 from edge_mllm.measure.bench.cases import parse_size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,13 +82,10 @@ def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--engines", default="onnx,gguf")
     parser.add_argument("--size", default="1024x768")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "decide.json")
     given = parser.parse_args()
     bundle, size = given.bundle or bundle_of("smolvlm-500m"), parse_size(given.size)
     models = {name: edge_mllm.load(bundle, engine=name, threads=given.threads) for name in given.engines.split(",")}
@@ -103,8 +98,7 @@ def main() -> None:
             print(name, json.dumps(rounds[name][-1]), flush=True)
     result = {
         "schema": "edge-mllm-decide/1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(threads=given.threads, peaks=False)),
+        **when_and_where(threads=given.threads),
         "bundle": bundle.name,
         "bundle_sha256": model_files(bundle).sha256,
         "size": given.size,

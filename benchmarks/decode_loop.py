@@ -10,7 +10,6 @@ the same number of tokens when they start. Medians and ratios go to benchmarks/r
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import statistics
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import circumstances, in_turns
+from rounds import circumstances, in_turns, measuring
 
 import edge_mllm
 from edge_mllm.bundle.spec import DecoderSpec
@@ -168,12 +167,9 @@ def _genai_config(spec: DecoderSpec, model: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Measure in turns, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=7)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "decode_loop.json")
     given = parser.parse_args()
     spec = open_bundle(given.bundle, check_hashes=False).spec
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as scratch:

@@ -17,8 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -212,13 +210,13 @@ def main() -> None:
         ask = ask_first if given.role == "first" else ask_later
         print(json.dumps(ask(given)))
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import when_and_where
+
     from edge_mllm.measure.bench.cases import parse_size
 
     rounds = measure(given, parse_size(given.size))
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "size": given.size,
         "threads": given.threads,

@@ -16,19 +16,19 @@ import dataclasses
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mllm.machine.fingerprint import fingerprint
+from rounds import measuring, when_and_where
+
 from edge_mllm.measure.bench.measure import describe_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEEDS = ("prefill_tps", "decode_tps")
 _LOOK = """
 import dataclasses, json
-from edge_mllm.measure.machine_facts import gather_facts
+from edge_mllm.measure.doctor.gathering import gather_facts
 facts = gather_facts()
 build = dataclasses.asdict(facts.llama)
 print(json.dumps(build | {"features": sorted(build["features"])}))
@@ -60,8 +60,7 @@ def main() -> None:
     ratios = {speed: speeds["native"][speed] / speeds["generic"][speed] for speed in SPEEDS}
     result = {
         "schema": "edge-mllm-generic-build/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
+        **when_and_where("created", threads=given.threads, peaks=True),
         "model": dataclasses.asdict(describe_model(str(given.bundle))),
         "prompt_tokens": int(samples["native"][0][0]),
         "answer_tokens": given.answer_tokens,
@@ -76,15 +75,13 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__)
     parser.add_argument("--other", type=Path, required=True, help="python of an environment with the generic build")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--prompt-words", type=int, default=128)
     parser.add_argument("--answer-tokens", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=2, help="answers of one process")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "generic_build.json")
     return parser.parse_args()
 
 

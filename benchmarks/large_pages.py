@@ -14,12 +14,12 @@ import dataclasses
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edge_mllm.machine.fingerprint import fingerprint
+from rounds import measuring, when_and_where
+
 from edge_mllm.measure.bench.measure import describe_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,8 +81,7 @@ def main() -> None:
     engines = {engine: compare(given, engine) for engine in given.engines.split(",")}
     result = {
         "schema": "edge-mllm-large-pages/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(fingerprint(threads=given.threads)),
+        **when_and_where("created", threads=given.threads, peaks=True),
         "kernel_settings": {name: (THP / name).read_text().strip() for name in ("enabled", "defrag")},
         "model": dataclasses.asdict(describe_model(str(given.bundle))),
         "threads": given.threads,
@@ -108,14 +107,12 @@ def compare(given: argparse.Namespace, engine: str) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--engines", default="onnx,gguf")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--words", type=int, default=480, help="about so many tokens before the answer")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "large_pages.json")
     return parser.parse_args()
 
 

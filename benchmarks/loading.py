@@ -3,8 +3,8 @@
     python benchmarks/loading.py [--shape smolvlm-500m] [--rounds 7]
 
 Every sample is a process of its own: it loads a bundle and asks about a small picture. The files are in the system's
-cache. Ways take turns: with hashes that were compared before, and with an empty cache folder, so that every file is
-read and compared. Medians and shares go to benchmarks/results/loading.json.
+cache. Ways take turns: with hashes that were compared before, with an empty cache folder, so that every file is read
+and compared, and with hashes and kept graphs. Medians and shares go to benchmarks/results/loading.json.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any
 
 from rounds import circumstances, in_turns
 from shape_bundles import bundle_of
+
+from edge_mllm.session.keep_graphs import keep_graphs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "loading.json"
@@ -53,15 +55,22 @@ def one(bundle: Path, engine: str, threads: int, cache: Path | None) -> tuple[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="smolvlm-500m")
+    parser.add_argument("--bundle", type=Path, help="of this shape; made where it is missing")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    bundle = bundle_of(given.shape)
-    with TemporaryDirectory() as kept:
+    bundle = given.bundle or bundle_of(given.shape)
+    with TemporaryDirectory() as kept, TemporaryDirectory() as graphs:
+        os.environ["EDGE_MLLM_CACHE"] = graphs
+        keep_graphs(bundle)
         ways = {
             f"{engine}, {name}": partial(one, bundle, engine, given.threads, cache)
             for engine in ("onnx", "gguf")
-            for name, cache in (("hashes remembered", Path(kept)), ("hashes compared", None))
+            for name, cache in (
+                ("hashes remembered", Path(kept)),
+                ("hashes compared", None),
+                ("graphs kept", Path(graphs)),
+            )
         }
         samples = in_turns(ways, given.rounds)
     result: dict[str, Any] = circumstances(bundle, threads=given.threads, repeat=given.rounds, peaks=False)

@@ -19,8 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,9 +29,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from rounds import when_and_where  # noqa: E402
+
 import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import SPEC_FILE, read_bundle, write_spec  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.machine.npu import qnn_library  # noqa: E402
 from edge_mllm.tower.npu.process import NpuProcess, NpuSession, Port  # noqa: E402
 from edge_mllm.tower.npu.qnn import QnnGraph  # noqa: E402
@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found |= {"towers": towers(exact, work), **choices(exact, work)}
         if "answers" in given.parts:
             found["answers"] = answers(work, job, given.pages, given.simulated)
-    where = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": asdict(fingerprint(peaks=False))}
+    where = when_and_where()
     if "large" in given.parts:
         with TemporaryDirectory() as scratch:
             found["large"] = large(Path(scratch)) | where

@@ -16,8 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,15 +27,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from rounds import measuring, when_and_where  # noqa: E402
+
 import edge_mllm  # noqa: E402
 from edge_mllm.bundle.files import OpenBundle, read_bundle  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.tower.engines import Port  # noqa: E402
 from edge_mllm.tower.npu.rknn import ports, shapes  # noqa: E402
 from edge_mllm.tower.placement import Placement  # noqa: E402
 from edge_mllm.tower.tower import VisionTower  # noqa: E402
 
-OUT = ROOT / "benchmarks" / "results" / "overlap.json"
 WAYS = ("beside", "before")
 
 
@@ -135,15 +134,13 @@ def measured(given: argparse.Namespace, engine: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--engines", nargs="*", default=["gguf", "onnx"])
     parser.add_argument("--tile-ms", type=float, default=300.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", default="1080x2400")
     parser.add_argument("--pictures", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(arguments)
     kept = json.loads(given.out.read_text())["cases"] if given.out.is_file() else []
     cases = {(each["bundle"], each["engine"], each["pictures"]): each for each in kept}
@@ -153,8 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(found), flush=True)
     document = {
         "cases": list(cases.values()),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
     }
     given.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 

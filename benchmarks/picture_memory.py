@@ -8,13 +8,12 @@ benchmarks/results/picture_memory.json.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from rounds import own_process
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "picture_memory.json"
@@ -62,21 +61,17 @@ def smaller_pictures(folder: Path) -> Path:
     return folder
 
 
-def child(*arguments: object) -> Any:
-    """What a process of its own prints."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
 def main() -> None:
     """Measure and write."""
     with tempfile.TemporaryDirectory() as scratch:
         kinds = {}
         for name, file in large_pictures(Path(scratch)).items():
-            found = child("-c", _ASK, file)
+            found = own_process("-c", _ASK, file)
             kinds[name] = found | {"bytes_a_pixel": round((found["peak"] - found["model"]) / SIDE**2, 3)}
             print(name, kinds[name], flush=True)
-        requests = child(ROOT / "tests" / "memory_requests.py", smaller_pictures(Path(scratch) / "small"), 14, REQUESTS)
+        requests = own_process(
+            ROOT / "tests" / "memory_requests.py", smaller_pictures(Path(scratch) / "small"), 14, REQUESTS
+        )
     over = max(peak / limit for *_, limit, peak, _ in requests)
     outcomes = [outcome for *_, outcome in requests]
     summary = {name: outcomes.count(name) for name in ("answered", "refused")}

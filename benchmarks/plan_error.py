@@ -26,6 +26,7 @@ from typing import Any
 from kept_runs import kept_run
 from plan_bytes import stored_bytes
 from roofline_fit import Observation, fit_all
+from rounds import measuring
 from shape_bundles import ROOT, bundle_of, source_of
 
 from edge_mllm.costs.devices import keep_profile
@@ -122,16 +123,13 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=2)
     parser.add_argument("--fit", default="smolvlm-256m,internvl3-1b,qwen2-vl-2b")
     parser.add_argument("--test", default="smolvlm-500m,llava-onevision-0.5b:gguf,llava-interleave-0.5b,smolvlm-2.2b")
     parser.add_argument("--engines", default="gguf,onnx", help="of models that do not name their own")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=30, help="no measurement begins after this time")
     parser.add_argument("--bundles", type=Path, action="append", default=[], help="folders with exported shapes")
     parser.add_argument("--device", help="also write the profile into the package under this name")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "plan_error.json")
     return parser.parse_args()
 
 

@@ -10,7 +10,6 @@ as many tokens of text alone. Medians go to benchmarks/results/prefill.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import circumstances, in_turns
+from rounds import circumstances, in_turns, measuring
 
 from edge_mllm.bundle.files import OpenBundle
 from edge_mllm.decoders.protocol import Decoder, Segment, Tokens, Visual
@@ -85,11 +84,8 @@ def apart(decoder: Any, picture: list[Segment], question: list[Segment]) -> dict
 
 def main() -> None:
     """Measure in turns, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "prefill.json")
     given = parser.parse_args()
     bundle = open_bundle(given.bundle, check_hashes=False)
     found: dict[str, Any] = {}

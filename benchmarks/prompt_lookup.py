@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rounds import measuring
 
 import edge_mllm
 from edge_mllm import GenerateOptions
@@ -118,13 +119,10 @@ def reading(engine: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lookup", type=int, default=8)
     parser.add_argument("--words", type=int, default=40)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "prompt_lookup.json")
     given = parser.parse_args()
     found = {}
     for engine in ("gguf", "onnx"):

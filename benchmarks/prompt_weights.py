@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from rounds import measuring, own_process
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,7 +37,6 @@ from edge_mllm.machine.fingerprint import fingerprint, model_files  # noqa: E402
 from edge_mllm.machine.memory import AnonymousPeak, peak_rss_bytes  # noqa: E402
 from edge_mllm.session.files import open_bundle  # noqa: E402
 
-OUT = ROOT / "benchmarks" / "results" / "prompt_weights.json"
 LENGTHS = (128, 512, 892)
 CHUNKS = (256, 512, 128, 1024)
 """Most tokens of a run of the prompt graph, the usual number first; decoder.onnx has runs of 512."""
@@ -134,9 +133,8 @@ def _in_turns(ways: dict[str, Decoder], length: int, repeat: int) -> dict[str, f
 
 def _memory(given: argparse.Namespace, way: str) -> dict[str, Any]:
     """Of a process that prefills the longest prompt and takes 16 steps."""
-    command = [sys.executable, __file__, "memory", "--bundle", str(given.bundle), "--threads", str(given.threads)]
-    done = subprocess.run([*command, "--way", way], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    common = ("--bundle", given.bundle, "--threads", given.threads)
+    found: dict[str, Any] = own_process(__file__, "memory", *common, "--way", way)
     print(way, found, flush=True)
     return found
 
@@ -156,15 +154,12 @@ def memory(given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure one part, write its section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=3)
     parser.add_argument("part", choices=("loss", "speed", "memory"))
     parser.add_argument("source", nargs="?", default=str(ROOT / "starter" / "checkpoint"))
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--pages", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--way", default="keep")
-    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     found = {"loss": loss, "speed": speed, "memory": memory}[given.part](given)
     if given.part == "memory":

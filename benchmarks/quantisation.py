@@ -21,8 +21,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,10 +30,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rounds import when_and_where  # noqa: E402
+
 from benchmarks.quantisation_material import GGUF_RECIPES, Material, Tower  # noqa: E402
 from edge_mllm.answer.decoding.cells import CellCache  # noqa: E402
 from edge_mllm.decoders.protocol import Decoder  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.measure.eval.resampling import bootstrap_interval  # noqa: E402
 from edge_mllm_export.verify.agreement import kl_divergence  # noqa: E402
 from edge_mllm_export.verify.candidate import along  # noqa: E402
@@ -229,8 +228,7 @@ def main() -> None:
         gguf = gguf_variants(material, store)
         decoders = {**gguf, "int4_b32": onnx_variants(material, store)}
         result = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": asdict(fingerprint(peaks=False)),
+            **when_and_where(),
             "checkpoint_sha256": material.sha256,
             "pages": given.pages,
             "positions": gguf["q4_0"]["none"]["positions"],

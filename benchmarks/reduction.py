@@ -29,6 +29,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rounds import measuring  # noqa: E402
+
 import edge_mllm  # noqa: E402
 from edge_mllm.answer.budget import image_budget  # noqa: E402
 from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
@@ -36,7 +38,6 @@ from edge_mllm.measure.bench.cases import parse_size, sample_picture  # noqa: E4
 from edge_mllm.measure.eval.fingerprint import model_sha256  # noqa: E402
 from edge_mllm.measure.eval.resampling import bootstrap_interval  # noqa: E402
 
-OUT = ROOT / "benchmarks" / "results" / "reduction.json"
 METHODS = ("uniform", "random", "pool", "diverse", "diverse-tile", "query", "query-tile")
 RATIOS = ("3/4", "1/2", "1/4")
 TILES = ("blank", "duplicates")
@@ -168,7 +169,7 @@ def medians(samples: list[dict[str, float]], whole: list[dict[str, float]]) -> d
 
 def main() -> None:
     """Measure one part and write it into the result file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=5)
     parser.add_argument("part", choices=("accuracy", "prefill"))
     parser.add_argument("--bundle", type=Path, default=ROOT / "edge_mllm" / "starter.edge")
     parser.add_argument("--engine", default="onnx", help="of accuracy")
@@ -177,10 +178,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=350)
     parser.add_argument("--only", default="", help="ask these settings and write no result file")
     parser.add_argument("--size", default="1024x768")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "reduction")
-    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     measured = (accuracy if given.part == "accuracy" else prefill)(given)
     if given.only:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,24 +53,6 @@ def measure(bundle: Path, way: str, threads: int, prompt: int) -> dict[str, int]
     }
 
 
-def in_process(bundle: Path, way: str, threads: int, prompt: int) -> dict[str, int]:
-    """The same in a fresh process."""
-    command = [
-        sys.executable,
-        str(Path(__file__)),
-        str(bundle),
-        "--way",
-        way,
-        "--threads",
-        str(threads),
-        "--prompt",
-        str(prompt),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
@@ -85,18 +65,16 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, given.way, given.threads, given.prompt)))
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
-    runs: dict[str, list[dict[str, int]]] = {way: [] for way in WAYS}
-    for _ in range(given.repeat):
-        for way, found in runs.items():
-            found.append(in_process(given.bundle, way, given.threads, given.prompt))
+    common = (given.bundle, "--threads", given.threads, "--prompt", given.prompt)
+    ways = {way: partial(own_process, __file__, *common, "--way", way) for way in WAYS}
+    runs: dict[str, list[dict[str, int]]] = in_turns(ways, given.repeat, warmup=0)
     medians: dict[str, dict[str, Any]] = {
         way: {key: int(median(run[key] for run in found)) for key in found[0]} for way, found in runs.items()
     }
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "prompt_tokens": given.prompt,
         "threads": given.threads,

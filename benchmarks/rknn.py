@@ -14,8 +14,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +21,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from rounds import when_and_where  # noqa: E402
+
 from benchmarks.npu import Exact, cosines, encoded, job_of  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from edge_mllm.machine.npu import CHIPS  # noqa: E402
 from edge_mllm.tower.npu.process import NpuProcess  # noqa: E402
 from edge_mllm_export.write.npu import rknn  # noqa: E402
@@ -81,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "toolkit": toolkit.version,
         "simulated": True,
         "calibration_tiles": len(job.npu_samples),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
     }
     given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +16,7 @@ from edge_mllm.machine.fingerprint import fingerprint, model_files
 from edge_mllm.session.files import open_bundle
 
 Sample = TypeVar("Sample")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def in_turns(ways: Mapping[str, Callable[[], Sample]], repeat: int, *, warmup: int = 1) -> dict[str, list[Sample]]:
@@ -29,6 +34,34 @@ def in_turns(ways: Mapping[str, Callable[[], Sample]], repeat: int, *, warmup: i
             if number >= warmup:
                 samples[name].append(found)
     return samples
+
+
+def own_process(*arguments: object) -> Any:
+    """What Python prints as JSON in a process of its own: memory is counted from its start."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def measuring(program: str, about: str | None, *, repeat: int | None = None) -> argparse.ArgumentParser:
+    """The options of a measurement: threads, rounds where it has some, and the file of its result.
+
+    Args:
+        program: The program's file; its result has the same name.
+        about: Its docstring.
+        repeat: Rounds where nothing else is asked for.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{Path(program).stem}.json")
+    if repeat is not None:
+        parser.add_argument("--repeat", type=int, default=repeat)
+    return parser
+
+
+def when_and_where(stamp: str = "date", *, threads: int | None = None, peaks: bool = False) -> dict[str, Any]:
+    """When and on which machine a result is made; ``stamp`` names the time, ``peaks`` measures the machine's limits."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {stamp: now, "machine": dataclasses.asdict(fingerprint(threads=threads, peaks=peaks))}
 
 
 def circumstances(bundle: Path, *, threads: int, repeat: int, peaks: bool = True) -> dict[str, Any]:

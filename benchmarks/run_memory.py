@@ -2,8 +2,10 @@
 
     python benchmarks/run_memory.py BUNDLE [--repeat 3] [--out FILE]
 
-Every measurement is a process of its own, as ``edge-mllm run`` is. ``allowed`` is what the runtime is to stay below:
-weights, keys and values and 300 MB; with low memory 1.15 times the larger part in place of both.
+Every measurement is a process of its own, as ``edge-mllm run`` is. Ways are an engine and words: ``low`` memory,
+``prompt`` weights, ``kept`` graphs; those that the bundle has no files for are left out. ``allowed`` is what the
+runtime is to stay below: weights, keys and values and 300 MB; with low memory 1.15 times the larger part in place of
+both.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
+import os
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,14 +27,27 @@ PROMPT, ANSWER, PICTURE = "What is in this picture?", 16, (1024, 768)
 HEADROOM = 300_000_000
 
 
-def measure(bundle: Path, engine: str, *, low_memory: bool, threads: int) -> dict[str, Any]:
+WAYS = ("onnx", "onnx low", "onnx kept", "onnx prompt", "onnx prompt low", "onnx prompt kept", "gguf", "gguf low")
+
+
+def measure(bundle: Path, way: str, threads: int) -> dict[str, Any]:
     """One answer in this process."""
     import edge_mllm
     from edge_mllm.measure.bench.cases import sample_picture
     from edge_mllm.measure.bench.memory import reset_peak
 
     picture = sample_picture(*PICTURE, 0)
-    with edge_mllm.load(bundle, engine=engine, low_memory=low_memory, threads=threads, check_hashes=False) as model:
+    engine, *words = way.split()
+    low_memory, prompt = "low" in words, "prompt" in words
+    with edge_mllm.load(
+        bundle,
+        engine=engine,
+        low_memory=low_memory,
+        prompt_weights=prompt,
+        threads=threads,
+        check_hashes=False,
+        provider="cpu",
+    ) as model:
         plan = model.plan(PROMPT, [picture], max_new_tokens=ANSWER)
         reset_peak()
         answer = model.generate(PROMPT, [picture], max_new_tokens=ANSWER, ignore_eos=True)
@@ -64,20 +79,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "run_memory.json")
     given = parser.parse_args()
     if given.way is not None:
-        engine, _, low = given.way.partition(" ")
-        print(json.dumps(measure(given.bundle, engine, low_memory=bool(low), threads=given.threads)))
+        print(json.dumps(measure(given.bundle, given.way, given.threads)))
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ("onnx", "onnx low", "gguf", "gguf low")}
-    for _ in range(given.repeat):
-        for way, found in runs.items():
-            more = ["--way", way, "--threads", str(given.threads)]
-            command = [sys.executable, str(Path(__file__)), str(given.bundle), *more]
-            found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    from edge_mllm.session.files import open_bundle
+    from edge_mllm.session.keep_graphs import keep_graphs
+
+    parts = open_bundle(given.bundle, check_hashes=False).spec.parts
+    names = [way for way in WAYS if "prompt" not in way or "prompt_onnx" in parts]
+    with TemporaryDirectory() as kept, TemporaryDirectory() as empty:
+        os.environ["EDGE_MLLM_CACHE"] = kept
+        keep_graphs(given.bundle)
+
+        def one(way: str) -> dict[str, Any]:
+            os.environ["EDGE_MLLM_CACHE"] = kept if "kept" in way else empty
+            found: dict[str, Any] = own_process(__file__, given.bundle, "--threads", given.threads, "--way", way)
+            return found
+
+        runs = in_turns({way: partial(one, way) for way in names}, given.repeat, warmup=0)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "picture": f"{PICTURE[0]}x{PICTURE[1]}",
         "threads": given.threads,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import dataclasses
 import json
 import os
 import re
@@ -19,15 +18,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import httpx
+from rounds import when_and_where
 
 import edge_mllm
-from edge_mllm.machine.fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "starter" / "demo" / "label.png"
@@ -61,8 +59,7 @@ def main() -> None:
             server.terminate()
     result = {
         "schema": "edge-mllm-serve-overhead/1",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": dataclasses.asdict(fingerprint(peaks=False)),
+        **when_and_where("created"),
         "model": "starter",
         "threads": 1,
         "repeat": given.repeat,

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -307,7 +306,8 @@ def main() -> None:
     trained = build_graphs(given.trained, given.work / "trained")
     if given.build:
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import when_and_where
+
     from edge_mllm.machine.peaks import measure_peaks
 
     threads = 1 if given.cpu_time else given.threads
@@ -321,8 +321,7 @@ def main() -> None:
         row["of_int8_peak"] = None if given.cpu_time else share  # the peaks are by the wall clock
         row |= asdict(WAYS[name])
     result: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "source": given.source,
         "clock": "processor time" if given.cpu_time else "wall",
         "threads": threads,

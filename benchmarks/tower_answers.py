@@ -14,8 +14,6 @@ import hashlib
 import json
 import shutil
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,8 +22,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from rounds import when_and_where  # noqa: E402
+
 import edge_mllm  # noqa: E402
-from edge_mllm.machine.fingerprint import fingerprint  # noqa: E402
 from starter import evaluate  # noqa: E402
 from starter.evaluate_bundles import difference, matches, say  # noqa: E402
 
@@ -63,8 +62,7 @@ def main() -> None:
                 right[name] = matches(asked, [say(model, *entry[:2]) for entry in asked])
             print(f"{name}: {right[name].mean():.4f}", flush=True)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "decoder": "onnx int4_b32",
         "questions": len(asked),
         "towers": {

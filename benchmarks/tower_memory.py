@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -122,23 +120,19 @@ def main() -> None:
     if given.way is not None:
         print(json.dumps(measure(given.bundle, WAYS[given.way], given.threads, given.tiles)))
         return
-    from edge_mllm.machine.fingerprint import fingerprint
+    from rounds import in_turns, own_process, when_and_where
 
-    tower = given.bundle / "vision.onnx"
-    runs: dict[str, list[dict[str, float]]] = {
-        way: [] for way in WAYS if given.only in way or way.startswith("default")
-    }
+    tower, common = given.bundle / "vision.onnx", ("--threads", given.threads, "--tiles", given.tiles)
     with tempfile.TemporaryDirectory() as folder:
         files = variants(tower, Path(folder))
-        for _ in range(given.repeat):
-            for way, found in runs.items():
-                file = files[WAYS[way].get("file", "")]
-                more = ["--way", way, "--threads", str(given.threads), "--tiles", str(given.tiles)]
-                command = [sys.executable, str(Path(__file__)), str(file), *more]
-                found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        ways = {
+            way: partial(own_process, __file__, files[settings.get("file", "")], "--way", way, *common)
+            for way, settings in WAYS.items()
+            if given.only in way or way.startswith("default")
+        }
+        runs: dict[str, list[dict[str, float]]] = in_turns(ways, given.repeat, warmup=0)
     result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(fingerprint(peaks=False)),
+        **when_and_where(),
         "bundle": given.bundle.name,
         "tower_file_bytes": tower.stat().st_size,
         "threads": given.threads,

@@ -11,16 +11,17 @@ from edge_mllm.errors import EdgeMLLMError
 if typing.TYPE_CHECKING:
     from edge_mllm.answer.answer import Answer, Piece
     from edge_mllm.answer.answer_plan import AnswerPlan
-    from edge_mllm.answer.deciding import DecideOptions
-    from edge_mllm.answer.decision import Decision, DecisionTimings, DecisionUsage, OptionScore
+    from edge_mllm.answer.deciding.decision import Decision, DecisionTimings, DecisionUsage, OptionScore
+    from edge_mllm.answer.deciding.settings import DecideOptions
     from edge_mllm.answer.decoding.sampling import SamplingOptions
     from edge_mllm.answer.request import GenerateOptions
     from edge_mllm.picture.reduction.spec import TokenReduction
     from edge_mllm.picture.tiling import Preprocessed
     from edge_mllm.session.chat import Chat
+    from edge_mllm.session.load import load
     from edge_mllm.session.opening import LoadOptions
     from edge_mllm.session.preparation import Preparation
-    from edge_mllm.session.session import Model, load
+    from edge_mllm.session.session import Model
 
 __all__ = [
     "load",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": "session.session",
+    "load": "session.load",
     "Model": "session.session",
     "Chat": "session.chat",
     "GenerateOptions": "answer.request",
@@ -54,11 +55,11 @@ _HOMES = {
     "Answer": "answer.answer",
     "Piece": "answer.answer",
     "AnswerPlan": "answer.answer_plan",
-    "DecideOptions": "answer.deciding",
-    "Decision": "answer.decision",
-    "DecisionTimings": "answer.decision",
-    "DecisionUsage": "answer.decision",
-    "OptionScore": "answer.decision",
+    "DecideOptions": "answer.deciding.settings",
+    "Decision": "answer.deciding.decision",
+    "DecisionTimings": "answer.deciding.decision",
+    "DecisionUsage": "answer.deciding.decision",
+    "OptionScore": "answer.deciding.decision",
     "Preparation": "session.preparation",
     "Preprocessed": "picture.tiling",
 }

@@ -48,7 +48,7 @@ PROBE = """
 import json, platform, sys
 import edge_mllm
 from edge_mllm.machine.fingerprint import package_versions
-from edge_mllm.measure.machine_facts import gather_facts
+from edge_mllm.measure.doctor.gathering import gather_facts
 llama = gather_facts().llama
 picture, question = "/check/label.png", "What does it say?"
 model = edge_mllm.load(engine=sys.argv[1], threads=2)

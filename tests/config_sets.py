@@ -9,7 +9,7 @@ import pytest
 
 from edge_mllm.costs.facts import ModelFacts
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm_export.checkpoint.checkpoint import write_json
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from edge_mllm import Model
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network; hub tests name a local endpoint
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -63,3 +67,12 @@ def tiny_bundle(tiny_smolvlm: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("bundle") / "tiny.edge"
     export_bundle(str(tiny_smolvlm), out, ExportOptions(format="both", quant="f32", vision="fp32", verify=False))
     return out
+
+
+@pytest.fixture(params=["onnx", "gguf"])
+def loading(tiny_bundle: Path, request: pytest.FixtureRequest) -> Callable[..., Model]:
+    """Loads tiny_bundle on one thread with a cache in float32, and with the options that are given."""
+    import edge_mllm
+
+    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
+    return lambda **more: edge_mllm.load(tiny_bundle, **{**settings, **more})

@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 
 MAKERS = {
     "idefics3": ("tiny_models", "make_tiny_smolvlm"),
@@ -38,13 +42,41 @@ def make_tiny(family: str, folder: Path) -> Path:
     return made
 
 
-def changed_copy(checkpoint: Path, directory: Path, file: str, change: dict[str, Any]) -> Path:
-    """Links to a checkpoint's files in a directory that is there, but for a JSON file with other fields."""
-    _link_all(checkpoint, directory)
-    document = json.loads((checkpoint / file).read_text(encoding="utf-8")) | change
+def linked_copy(checkpoint: Path, directory: Path) -> Path:
+    """Links to a checkpoint's files in a directory, which is made where it is not there."""
+    directory.mkdir(exist_ok=True)
+    for path in checkpoint.iterdir():
+        (directory / path.name).symlink_to(path)
+    return directory
+
+
+def changed_copy(
+    checkpoint: Path, directory: Path, file: str, change: Mapping[str, Any], section: str | None = None
+) -> Path:
+    """As :func:`linked_copy`, but for a JSON file with other fields, of one of its objects where that is named."""
+    linked_copy(checkpoint, directory)
+    document = json.loads((checkpoint / file).read_text(encoding="utf-8"))
+    (document[section] if section else document).update(change)
     (directory / file).unlink()
     (directory / file).write_text(json.dumps(document), encoding="utf-8")
     return directory
+
+
+def check_refused(opened: Checkpoint, says: str, *specs: str) -> None:
+    """A family refuses a checkpoint's settings.
+
+    Args:
+        opened: The checkpoint.
+        says: What the message must match.
+        specs: Which of the family's specifications are asked for; without any, those of pictures and prompts.
+    """
+    from edge_mllm.errors import EdgeMLLMError
+    from edge_mllm_export.families.registry import find_family
+
+    family = find_family(opened)
+    with pytest.raises(EdgeMLLMError, match=says):
+        for spec in specs or ("image", "vision", "prompt"):
+            getattr(family, spec)(opened)
 
 
 def check_missing_tensor(checkpoint: Path, directory: Path, name: str) -> None:
@@ -62,7 +94,7 @@ def check_missing_tensor(checkpoint: Path, directory: Path, name: str) -> None:
     from edge_mllm_export.families.inventory import check_tensors
     from edge_mllm_export.families.registry import find_family
 
-    _link_all(checkpoint, directory)
+    linked_copy(checkpoint, directory)
     (directory / "model.safetensors").unlink()
     tensors = load_file(checkpoint / "model.safetensors")
     kept = {each: tensor for each, tensor in tensors.items() if not each.endswith(name)}
@@ -71,8 +103,3 @@ def check_missing_tensor(checkpoint: Path, directory: Path, name: str) -> None:
     opened = open_checkpoint(directory)
     with pytest.raises(EdgeMLLMError, match=rf"missing.*{re.escape(name)}"):
         check_tensors(opened, find_family(opened))
-
-
-def _link_all(checkpoint: Path, directory: Path) -> None:
-    for path in checkpoint.iterdir():
-        (directory / path.name).symlink_to(path)

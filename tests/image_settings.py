@@ -13,6 +13,11 @@ from edge_mllm.bundle.spec import ImageSpec, VisionSpec
 from edge_mllm.bundle.tilers import LongestEdgeGrid
 
 
+def pixels(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
+    """Noise, uint8 [height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
 @dataclass(frozen=True)
 class Settings:
     """preprocessor_config.json and processor_config.json of one published checkpoint, as far as they differ."""

@@ -20,6 +20,8 @@ FAMILY_NAMES = re.compile(
 )
 RUNTIME = sorted((ROOT / "edge_mllm").rglob("*.py"))
 PACKAGES = [ROOT / "edge_mllm", ROOT / "export", ROOT / "quant"]
+LONGER = {"edge_mllm/answer/pipeline.py": 400, "edge_mllm/decoders/llama/decoder.py": 320}
+"""Modules that may have more than 300 lines; a new one is cut instead."""
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -80,15 +82,14 @@ def test_modules_are_named_for_a_stage(package: Path) -> None:
 
 
 def test_modules_and_functions_stay_short() -> None:
-    """The hard limits; the aims (300 and 40 lines) are in CONTRIBUTING.md."""
     too_long = []
     for package in PACKAGES:
         for path in package.rglob("*.py"):
-            text = path.read_text(encoding="utf-8")
-            if text.count("\n") > 400:
-                too_long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+            text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+            if text.count("\n") > LONGER.get(name, 300):
+                too_long.append(f"{name}: {text.count(chr(10))} lines")
             too_long.extend(
-                f"{path.relative_to(ROOT)}:{node.name}"
+                f"{name}:{node.name}"
                 for node in ast.walk(ast.parse(text))
                 if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
             )

@@ -7,12 +7,12 @@ random too, so that a swapped tensor shows.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_mllm_export.json_files import write_json as _write_json
 from edge_mllm_export.shapes import load_shape
 
 SMOLVLM = load_shape("smolvlm-256m")
@@ -194,7 +194,3 @@ def write_smolvlm_processor(directory: Path, tile: int, config: Any) -> None:
     _write_json(directory / "preprocessor_config.json", SMOLVLM.preprocessor | cut)
     _write_json(directory / "processor_config.json", settings)
     _write_json(directory / "chat_template.json", {"chat_template": SMOLVLM_TEMPLATE})
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -119,8 +119,12 @@ def _waits(engine: str, situation: str) -> Figure:
     return _result_file("first_token", read, ".1f")
 
 
-def _memory(way: str) -> Figure:
-    return _result_file("run_memory", lambda found: found["ways"][way]["peak"] / 1e6, ".0f")
+def _memory(way: str, key: str = "peak") -> Figure:
+    return _result_file("run_memory", lambda found: found["ways"][way][key] / 1e6, ".0f")
+
+
+def _loading(way: str, key: str) -> Figure:
+    return _result_file("loading", lambda found: found[way][key], ".2f")
 
 
 def _tower(way: str) -> Figure:
@@ -300,6 +304,11 @@ FIGURES: dict[str, Figure] = {
     "memory.gguf.low": _memory("gguf low"),
     "memory.onnx": _memory("onnx"),
     "memory.onnx.low": _memory("onnx low"),
+    "memory.prompt": _memory("onnx prompt"),
+    "memory.prompt.own": _memory("onnx prompt", "peak_anonymous"),
+    "memory.prompt.kept.own": _memory("onnx prompt kept", "peak_anonymous"),
+    "loading.onnx": _loading("onnx, hashes remembered", "load_s"),
+    "loading.onnx.kept": _loading("onnx, graphs kept", "load_s"),
     "size.tower": _megabytes("smolvlm-500m", "vision"),
     "size.gguf": _megabytes("smolvlm-500m", "decoder_gguf"),
     "size.onnx": _megabytes("smolvlm-500m", "decoder_onnx", "decoder_onnx_data", "embeddings"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from peer_edge_mllm import b64_bundle
 from peer_libmtmd import mmproj_file
 from roster import ENVIRONMENTS
 
@@ -30,8 +31,15 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
     return directory
 
 
-def export_bundle_once(checkpoint: Path, work: Path) -> Path:
-    """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes."""
+def export_bundle_once(checkpoint: Path, work: Path, *, b64: str | None = None) -> Path:
+    """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes.
+
+    Args:
+        checkpoint: What is exported.
+        work: Where it lies.
+        b64: What the bundle with blocks of 64 and a cache in 8 bits is made of, where it is wanted. A shape by its name
+            is not calibrated: random weights have nothing to lose.
+    """
     from edge_mllm_export import ExportOptions, export_bundle
     from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
     from edge_mllm_export.families.registry import find_family
@@ -50,6 +58,13 @@ def export_bundle_once(checkpoint: Path, work: Path) -> Path:
             if not (fresh and out.exists()):
                 write_mmproj(opened, family, out, precision)
     mark.write_text(commit)
+    other, mark = b64_bundle(str(bundle)), work / "model-b64.commit"
+    if b64 is not None and not (other.exists() and mark.exists() and mark.read_text() == commit):
+        options = ExportOptions(
+            format="onnx", quant="int4_b64", kv="q8", verify=False, force=True, prompt_weights="int8"
+        )
+        export_bundle(b64, other, options, lambda step: print(step, file=sys.stderr))
+        mark.write_text(commit)
     return bundle
 
 

@@ -1,9 +1,14 @@
-"""This project itself: the variant is ``gguf``, ``onnx``, or ``onnx-prompt``, which uses a bundle's prompt weights."""
+"""This project itself. A variant is ``gguf`` or ``onnx``, and after plus signs what else is asked for.
+
+``prompt``: the bundle's prompt weights. ``b64``: the bundle with blocks of 64 and a cache in 8 bits. ``openvino`` and
+``openvino-bf16``: what runs the tower.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from protocol import Job, Question, Reply, serve
 
@@ -12,20 +17,35 @@ from edge_mllm.arrays import RgbArray
 from edge_mllm.machine.fingerprint import package_versions
 from edge_mllm.picture.image import load_rgb
 
-_ONNX = ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision")
-_PARTS = {"gguf": ("decoder_gguf", "vision"), "onnx": _ONNX, "onnx-prompt": (*_ONNX, "prompt_onnx", "prompt_onnx_data")}
+_PARTS = {
+    "gguf": ("decoder_gguf", "vision"),
+    "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision"),
+    "prompt": ("prompt_onnx", "prompt_onnx_data"),
+}
+
+
+def b64_bundle(bundle: str) -> Path:
+    """Where the bundle of ``b64`` lies: beside the other one."""
+    return Path(bundle).with_name("model-b64.edge")
 
 
 class EdgeMllm:
     """A loaded bundle."""
 
     def __init__(self, job: Job) -> None:
-        engine, _, prompt = job.variant.partition("-")
-        self.model = edge_mllm.load(job.bundle, engine=engine, threads=job.threads, prompt_weights=bool(prompt))
+        engine, *asked = job.variant.split("+")
+        bundle = b64_bundle(job.bundle) if "b64" in asked else Path(job.bundle)
+        provider: Any = next((each for each in asked if each.startswith("openvino")), "cpu")
+        self.model = edge_mllm.load(
+            bundle, engine=engine, threads=job.threads, prompt_weights="prompt" in asked, provider=provider
+        )
         self.model.load_tower()
         parts = self.model.spec.parts
-        self.files = [str(Path(job.bundle) / parts[name].file) for name in _PARTS[job.variant] if name in parts]
-        precision = {name: parts[name].precision for name in _PARTS[job.variant] if name in parts}
+        used = [name for each in (engine, *asked) for name in _PARTS.get(each, ()) if name in parts]
+        self.files = [str(bundle / parts[name].file) for name in used]
+        precision = {name: parts[name].precision for name in used} | {"tower's engine": provider}
+        if "b64" in asked:
+            precision["cache"] = "q8"
         self.about = {"versions": package_versions(), "precision": precision}
         self.picture: RgbArray | None = None
 

@@ -54,7 +54,8 @@ class LibMtmd:
             "precision": {"decoder": parts["decoder_gguf"]["precision"], "tower": job.variant},
         }
         self.bundle = job.bundle
-        self.model = load_model(decoder, mmap=True)
+        self._loaded = load_model(decoder, mmap=True)
+        self.model = self._loaded.address
         self.context = self._make_context(job)
         self.vocab = self.llama.llama_model_get_vocab(self.model)
         self.n_vocab = self.llama.llama_vocab_n_tokens(self.vocab)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Entry:
     """What it takes to start, in sizes of the checkpoint in 16 bits; with too little free it is left out."""
 
 
+_OPENVINO = "openvino==2026.4.1"
 ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "tower": (("-c", str(_ROOT / "constraints.txt"), _OPENVINO, "-e", str(_ROOT)),),
     "openvino": (
         (
-            *("torch==2.13.0", "transformers==4.57.6", "optimum==2.3.0", "nncf==3.4.0", "openvino==2026.4.1"),
+            *("torch==2.13.0", "transformers==4.57.6", "optimum==2.3.0", "nncf==3.4.0", _OPENVINO),
             *(
                 "openvino-tokenizers==2026.4.1.0",
                 "pillow==13.0.0",
@@ -41,6 +46,7 @@ ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Name -> arguments of one ``pip install`` after the other."""
 
+_MTMD = ("idefics3", "qwen2_vl", "internvl", "qwen3_vl", "qwen3_5")
 _INTEL = ("idefics3", "llava", "llava_next", "qwen2_vl", "qwen2_5_vl", "gemma3")
 _INTEL_OTHERS = (
     "optimum-intel 2.2 has no model of this type; InternVL it takes in the original layout alone, which runs the "
@@ -50,9 +56,12 @@ _INTEL_OTHERS = (
 ENTRIES = (
     Entry("edge-mllm gguf", "peer_edge_mllm.py", "gguf"),
     Entry("edge-mllm onnx", "peer_edge_mllm.py", "onnx"),
-    Entry("edge-mllm onnx, int8 prompt", "peer_edge_mllm.py", "onnx-prompt"),
-    Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=("idefics3", "qwen2_vl", "internvl")),
-    Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=("idefics3", "qwen2_vl", "internvl")),
+    Entry("edge-mllm onnx, int8 prompt", "peer_edge_mllm.py", "onnx+prompt"),
+    Entry("edge-mllm onnx, int8 prompt, blocks of 64", "peer_edge_mllm.py", "onnx+prompt+b64"),
+    Entry("edge-mllm onnx, int8 prompt, OpenVINO", "peer_edge_mllm.py", "onnx+prompt+openvino", "tower"),
+    Entry("edge-mllm onnx, int8 prompt, OpenVINO bf16", "peer_edge_mllm.py", "onnx+prompt+openvino-bf16", "tower"),
+    Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=_MTMD),
+    Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=_MTMD),
     Entry("openvino w8", "peer_openvino.py", "w8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),
     Entry("openvino w8a8", "peer_openvino.py", "w8a8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),
     Entry("ort-genai int4", "peer_ort_genai.py", "int4"),

@@ -69,9 +69,10 @@ def main() -> None:
     given = _arguments()
     if given.no_amx:
         refuse_amx()
-    settings = _settings(given)
+    entries = choose((given.peers or "").split(","))
+    settings = _settings(given, entries)
     could_not: dict[str, str] = dict(LEFT_OUT)
-    running = _start(choose((given.peers or "").split(",")), settings, could_not, given)
+    running = _start(entries, settings, could_not, given)
     if given.prepare:
         sys.exit(_close(running, could_not))
     deadline = time.monotonic() + given.minutes * 60
@@ -125,14 +126,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(given: argparse.Namespace) -> Settings:
+def _settings(given: argparse.Namespace, entries: list[Entry]) -> Settings:
     import edge_mllm
 
     name = given.shape or Path(given.checkpoint).resolve().name
     work = BUILD / name
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = checkpoint_directory(given.shape, given.checkpoint, work)
-    bundle = export_bundle_once(checkpoint, work)
+    source = f"shape:{given.shape}" if given.shape else str(checkpoint)
+    wanted = any("b64" in entry.variant for entry in entries)
+    bundle = export_bundle_once(checkpoint, work, b64=source if wanted else None)
     size = parse_size(given.size)
     with edge_mllm.load(bundle, threads=given.threads) as model:
         ids = model.prompt_ids(FIRST, [picture_file(work, size, 0)])

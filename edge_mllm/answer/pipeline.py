@@ -9,8 +9,9 @@ from functools import partial
 from edge_mllm.answer.answer import Answer, FinishReason, Piece
 from edge_mllm.answer.answer_plan import AnswerPlan
 from edge_mllm.answer.components import Components
-from edge_mllm.answer.decoding.cells import CellCache, Key, prompt_keys
+from edge_mllm.answer.decoding.cells import CellCache
 from edge_mllm.answer.decoding.generate import Ending, Step, decode
+from edge_mllm.answer.decoding.keys import Key, prompt_keys
 from edge_mllm.answer.decoding.logprobs import Logprobs
 from edge_mllm.answer.decoding.options import ScoredOptions, score_options
 from edge_mllm.answer.decoding.prefill import Prefill

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edge_mllm.answer.deciding import Decider, DecideSettings, checked_options
+from edge_mllm.answer.deciding.decider import Decider
+from edge_mllm.answer.deciding.settings import DecideSettings, checked_options
 from edge_mllm.answer.messages import said
 from edge_mllm.errors import EdgeMLLMError, RowError
 from edge_mllm.measure.eval.pictures import FilePicture
 
 if TYPE_CHECKING:
-    from edge_mllm.answer.decision import Decision
+    from edge_mllm.answer.deciding.decision import Decision
     from edge_mllm.batch.rows import Row
     from edge_mllm.measure.eval.pictures import Picture
     from edge_mllm.picture.image import Picture as Given

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.answer.answer import last_answer
-from edge_mllm.answer.deciding import DecideSettings
+from edge_mllm.answer.deciding.settings import DecideSettings
 from edge_mllm.answer.messages import said
 from edge_mllm.answer.request import Request
 from edge_mllm.batch.deciding import RowDecider, given
 from edge_mllm.errors import EdgeMLLMError, RowError, SchemaError
-from edge_mllm.session.session import load
+from edge_mllm.session.load import load
 
 if TYPE_CHECKING:
     from edge_mllm.answer.answer import Answer
-    from edge_mllm.answer.decision import Decision
+    from edge_mllm.answer.deciding.decision import Decision
     from edge_mllm.batch.rows import Row
 
 Record = dict[str, Any]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from pathlib import Path
 
-from edge_mllm.machine.folders import cache_folder
+from edge_mllm.machine.folders import cache_folder, file_identity
 from edge_mllm.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
@@ -42,19 +41,15 @@ def remembered_sha256(file: Path) -> str:
     stat = file.stat()
     if stat.st_size < REMEMBERED_FROM:
         return sha256_of(file)
-    place, seen = _place(file), _identity(stat)
+    place, seen = _place(file), file_identity(stat)
     known = _read(place)
     if known is not None and known[0] == seen:
         return known[1]
     quiet = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS
     digest = sha256_of(file)
-    if quiet and _identity(file.stat()) == seen:
+    if quiet and file_identity(file.stat()) == seen:
         _keep(place, seen, digest)
     return digest
-
-
-def _identity(stat: os.stat_result) -> list[int]:
-    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _place(file: Path) -> Path:

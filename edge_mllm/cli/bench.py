@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_mllm.cli.options.given import refuse_unused
+from edge_mllm.cli.options.groups import grouped
 from edge_mllm.cli.terminal.bench_output import Shown, Wanted, write_results
 from edge_mllm.cli.terminal.competition import tell_competition, warn_of_competition
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.given import refuse_unused
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.measure.bench.cases import Grid

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
-    from edge_mllm.measure.doctor import Finding
+    from edge_mllm.measure.doctor.facts import Finding
 
 _MARKS = {
     "ok": ("green", "ok"),
@@ -24,13 +24,13 @@ _MARKS = {
 
 @plain_errors
 @grouped
-def doctor(*, output: options.JsonOptions) -> None:
+def doctor(*, output: JsonOptions) -> None:
     """Look at this machine: what it can do, what slows it down, and what to do about it.
 
     Exits 1 when there is a problem; warnings do not count.
     """
-    from edge_mllm.measure.doctor import diagnose
-    from edge_mllm.measure.machine_facts import gather_facts
+    from edge_mllm.measure.doctor.diagnosis import diagnose
+    from edge_mllm.measure.doctor.gathering import gather_facts
 
     findings = diagnose(gather_facts())
     healthy = all(finding.status != "problem" for finding in findings)

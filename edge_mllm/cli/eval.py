@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_mllm.cli.options.given import refuse_unused
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import EngineOption, ModelOption, ThreadsOption
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import fail, plain_errors
-from edge_mllm.cli.terminal.given import refuse_unused
-from edge_mllm.cli.terminal.groups import grouped
-from edge_mllm.cli.terminal.options import EngineOption, JsonOptions, ModelOption, ThreadsOption
 from edge_mllm.errors import ExtraMissingError, SettingError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def evaluate(
 def _answerer(model: Path | None, engine: str | None, reference: str | None, threads: int | None) -> Answerer:
     if reference is None:
         from edge_mllm.measure.eval.bundle_answerer import BundleAnswerer
-        from edge_mllm.session.session import load
+        from edge_mllm.session.load import load
 
         return BundleAnswerer(load(model, engine=engine, threads=threads))
     if model is not None or engine is not None:

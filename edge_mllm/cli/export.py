@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import QuietOption
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
-from edge_mllm.cli.terminal.options import QuietOption
-from edge_mllm.interruption import between_steps, interruptible
+from edge_mllm.cli.terminal.steps import ended_politely, steps_shown
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.spec import BundleSpec
@@ -98,7 +93,7 @@ _LIMITS = "How much a quantised part may lose"
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """What a quantised part may lose; a group of options (:mod:`edge_mllm.cli.terminal.groups`)."""
+    """What a quantised part may lose; a group of options (:mod:`edge_mllm.cli.options.groups`)."""
 
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Keep the bundle whatever it lost.", rich_help_panel=_LIMITS)
@@ -200,7 +195,7 @@ def export(
         calibrate=calibrate,
         calibration=calibration,
     )
-    with _interruptible(), _progress(quiet) as announce:
+    with ended_politely(), steps_shown(quiet) as announce:
         spec = export_bundle(source, out, options, announce)
     if not quiet:
         _report(spec, out)
@@ -212,77 +207,6 @@ def _require_extra() -> None:
     for module, distribution in _NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise ExtraMissingError("export", distribution)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Treat a polite end (SIGTERM, as ``timeout`` and service managers send it) like Ctrl-C, so that we clean up.
-
-    Python drops what a signal raises while an object is finalised, so the next step asks again.
-    """
-    asked = False
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    # nohup and background jobs of scripts ignore Ctrl-C, and go on ignoring it.
-    heard = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
-    try:
-        with interruptible(check):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Tells each step, and ends before it where that was asked for."""
-    with _shown(quiet) as tell:
-
-        def announce(step: str) -> None:
-            between_steps()
-            tell(step)
-
-        yield announce
-
-
-@contextmanager
-def _shown(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A spinner with the current step and its time on a terminal, one line per step elsewhere."""
-    if quiet:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    if not sys.stderr.isatty():
-        yield lambda step: typer.echo(step, err=True)
-        return
-    columns = (SpinnerColumn(finished_text="done"), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def announce(step: str) -> None:
-            _finish(progress)
-            progress.add_task(step, total=1)
-
-        yield announce
-        _finish(progress)
-
-
-def _finish(progress: object) -> None:
-    from rich.progress import Progress
-
-    if isinstance(progress, Progress):
-        for task in progress.tasks:
-            progress.update(task.id, completed=1)
 
 
 def _report(spec: BundleSpec, out: Path) -> None:

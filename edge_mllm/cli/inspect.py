@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import MmprojOption, PrecisionOption
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.gguf_pair import PairFiles
@@ -26,10 +27,10 @@ _LONG = 5
 def inspect(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="As for run -m.")] = None,
     *,
-    output: options.JsonOptions,
+    output: JsonOptions,
     check: Annotated[bool, typer.Option(help="Compare every file of a bundle with its SHA-256.")] = False,
-    precision: options.PrecisionOption = None,
-    mmproj: options.MmprojOption = None,
+    precision: PrecisionOption = None,
+    mmproj: MmprojOption = None,
 ) -> None:
     """Show a bundle: source, licence, parts, tokens per picture, recipe, and how it compares with its checkpoint."""
     from edge_mllm.bundle.files import OpenBundle
@@ -134,7 +135,7 @@ def _facts(spec: BundleSpec, path: Path) -> dict[str, str]:
     }
 
 
-def _show_pair(files: PairFiles, output: options.JsonOptions) -> None:
+def _show_pair(files: PairFiles, output: JsonOptions) -> None:
     from edge_mllm.cli.terminal.console import wide_console
     from edge_mllm.cli.terminal.tables import show_facts
 

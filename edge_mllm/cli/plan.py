@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.costs.estimate import Ask, Cost
@@ -57,7 +57,7 @@ def plan(
     ] = None,
     image_size: Annotated[str, typer.Option(metavar="WxH", help="The picture that times are told for.")] = "1024x768",
     answer_tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Length of the answer.")] = 64,
-    output: options.JsonOptions,
+    output: JsonOptions,
 ) -> None:
     """Tell bytes on disk, memory, visual tokens and expected speed of a model in every recipe.
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.answer import AnswerOptions, ImagesOption, SystemOption
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOptions
+from edge_mllm.cli.options.output import JsonOptions, QuietOption
 from edge_mllm.cli.terminal.costs import cost_line
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 from edge_mllm.cli.terminal.pictures import read_pictures
 from edge_mllm.cli.terminal.waiting import with_progress
 
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 def run(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask.")],
     *,
-    loading: options.ModelOptions,
-    image: options.ImagesOption = None,
-    output: options.JsonOptions,
-    quiet: options.QuietOption = False,
-    system: options.SystemOption = None,
-    answering: options.AnswerOptions,
+    loading: ModelOptions,
+    image: ImagesOption = None,
+    output: JsonOptions,
+    quiet: QuietOption = False,
+    system: SystemOption = None,
+    answering: AnswerOptions,
 ) -> None:
     """Answer a prompt about pictures, or about none.
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOptions
+from edge_mllm.cli.options.output import QuietOption
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.serve.settings import Access, Bounds, ServerSettings, Sources
@@ -140,14 +141,14 @@ class BoundsOptions:
 @grouped
 def serve(
     *,
-    loading: options.ModelOptions,
+    loading: ModelOptions,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Do not load a model whose decoder alone is larger, such as 2GB.")
     ] = None,
     address: AddressOptions,
     access: AccessOptions,
     bounding: BoundsOptions,
-    quiet: options.QuietOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Answer requests over HTTP, the OpenAI way and Ollama's way, until Ctrl-C.
 
@@ -171,7 +172,7 @@ def serve(
 
 
 def _settings(
-    loading: options.ModelOptions, address: AddressOptions, access: AccessOptions, bounding: BoundsOptions
+    loading: ModelOptions, address: AddressOptions, access: AccessOptions, bounding: BoundsOptions
 ) -> ServerSettings:
     from edge_mllm.serve.settings import ServerSettings
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOption
+from edge_mllm.cli.options.output import JsonOptions, QuietOption
 from edge_mllm.cli.terminal.competition import tell_competition, warn_of_competition
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 @plain_errors
 @grouped
 def tune(
-    model: options.ModelOption = None,
+    model: ModelOption = None,
     *,
     seconds: Annotated[float, typer.Option(min=1.0, help="No measurement begins after this time.")] = 110.0,
-    output: options.JsonOptions,
-    quiet: options.QuietOption = False,
+    output: JsonOptions,
+    quiet: QuietOption = False,
 ) -> None:
     """Search decoder, tower library, threads, tokens and tiles at once for a question about a photo; keep the winner.
 

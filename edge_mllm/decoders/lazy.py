@@ -79,6 +79,10 @@ class LazyDecoder:
         """Segments in pieces that are computed one by one anyway."""
         return self.open().runs(segments)
 
+    def cuts(self, blocks: IntArray) -> Sequence[int]:
+        """Places inside one prefill from which it may be gone on with."""
+        return self.open().cuts(blocks)
+
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
         return self.open().step(token)

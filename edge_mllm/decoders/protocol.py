@@ -122,6 +122,17 @@ class Decoder(Protocol):
         """
         ...
 
+    def cuts(self, blocks: IntArray) -> Sequence[int]:
+        """Places inside one prefill, ascending, from which it may be gone on with bit for bit.
+
+        Where the cache holds the cells before such a place, from a prefill that began with the same cells and went on
+        behind it, a prefill of the rest alone computes what one of all does. None where there is no such place.
+
+        Args:
+            blocks: Of the prefill, as :func:`edge_mllm.decoders.segments.block_numbers` gives them.
+        """
+        ...
+
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
         ...

@@ -7,7 +7,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_mllm.machine.threads import available_cpus, cpu_quota, default_threads
+from edge_mllm.machine.threads import available_cpus, cpu_quota, default_threads, kernel_text
 
 RELEVANT_FLAGS = (
     *("ssse3", "sse4_1", "avx", "avx2", "fma", "f16c", "bmi2", "avx_vnni", "avx512f", "avx512bw", "avx512vl"),
@@ -87,16 +87,21 @@ def parse_cpuinfo(text: str) -> CPUInfo:
     return CPUInfo(fields.get("model name") or _arm_name(text) or fields.get("Hardware", ""), frozenset(flags.split()))
 
 
+def read_cpuinfo(root: Path = Path("/")) -> CPUInfo:
+    """What /proc/cpuinfo says; empty where there is none. ``root`` is where ``proc`` is mounted."""
+    return parse_cpuinfo(kernel_text(root / "proc/cpuinfo"))
+
+
 def read_processor(root: Path = Path("/")) -> Processor:
     """Describe this machine's processor.
 
     Args:
         root: Where ``sys`` and ``proc`` are mounted; another directory in tests.
     """
-    info = parse_cpuinfo(_text(root / "proc/cpuinfo"))
+    info = read_cpuinfo(root)
     cpus = root / "sys/devices/system/cpu"
     logical = os.cpu_count() or 1
-    board = _text(root / "proc/device-tree/model").strip("\0\n ")
+    board = kernel_text(root / "proc/device-tree/model").strip("\0\n ")
     model = " / ".join(name for name in (board, info.model) if name) or platform.processor() or platform.machine()
     return Processor(
         model=model,
@@ -107,8 +112,8 @@ def read_processor(root: Path = Path("/")) -> Processor:
         quota_cores=cpu_quota(root),
         clusters=_clusters(cpus),
         flags=tuple(flag for flag in RELEVANT_FLAGS if flag in info.flags),
-        governor=_text(cpus / "cpu0/cpufreq/scaling_governor").strip() or None,
-        frequency_driver=_text(cpus / "cpu0/cpufreq/scaling_driver").strip() or None,
+        governor=kernel_text(cpus / "cpu0/cpufreq/scaling_governor") or None,
+        frequency_driver=kernel_text(cpus / "cpu0/cpufreq/scaling_driver") or None,
         sensible_threads=default_threads(root),
     )
 
@@ -126,7 +131,7 @@ def _arm_name(text: str) -> str:
 
 
 def _physical_cores(cpus: Path) -> int:
-    siblings = {_text(path).strip() for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")}
+    siblings = {kernel_text(path) for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")}
     return len(siblings - {""})
 
 
@@ -137,9 +142,9 @@ def _clusters(cpus: Path) -> tuple[int, ...]:
     """
     speeds: dict[str, float] = {}
     for cpu in cpus.glob("cpu[0-9]*"):
-        text = _text(cpu / "cpu_capacity").strip() or _text(cpu / "cpufreq/cpuinfo_max_freq").strip()
+        text = kernel_text(cpu / "cpu_capacity") or kernel_text(cpu / "cpufreq/cpuinfo_max_freq")
         if text.isdigit():
-            speeds[_text(cpu / "topology/thread_siblings_list").strip() or cpu.name] = float(text)
+            speeds[kernel_text(cpu / "topology/thread_siblings_list") or cpu.name] = float(text)
     counts: list[int] = []
     fastest = 0.0
     for speed in sorted(speeds.values(), reverse=True):
@@ -149,10 +154,3 @@ def _clusters(cpus: Path) -> tuple[int, ...]:
             counts.append(1)
             fastest = speed
     return tuple(counts)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

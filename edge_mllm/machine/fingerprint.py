@@ -12,7 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 from edge_mllm.machine.cpu import Processor, read_processor
+from edge_mllm.machine.memory import MEMORY, sizes
 from edge_mllm.machine.peaks import Peaks, measure_peaks
+from edge_mllm.machine.threads import kernel_text
 
 PACKAGES = ("edge-mllm", "numpy", "onnxruntime", "llama-cpp-python", "tokenizers", "pillow", "openvino")
 _CHUNK = 1 << 22
@@ -57,7 +59,7 @@ def fingerprint(*, threads: int | None = None, peaks: bool = True) -> Machine:
         peaks: False skips the measurement, which takes about a second.
     """
     processor = read_processor()
-    memory = parse_meminfo(_read(Path("/proc/meminfo")))
+    memory = sizes(MEMORY)
     total, available = memory.get("MemTotal", _sysconf_memory()), memory.get("MemAvailable", 0)
     buffer = min(256 << 20, max(16 << 20, available // 8))
     count = threads or processor.sensible_threads
@@ -90,16 +92,6 @@ def model_files(path: Path) -> ModelFiles:
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
     return ModelFiles(digest.hexdigest(), sum(sizes.values()), sizes)
-
-
-def parse_meminfo(text: str) -> dict[str, int]:
-    """Fields of /proc/meminfo in bytes."""
-    found = {}
-    for line in text.splitlines():
-        words = line.replace(":", " ").split()
-        if len(words) >= 2 and words[1].isdigit():
-            found[words[0]] = int(words[1]) * (1024 if words[-1] == "kB" else 1)
-    return found
 
 
 def package_versions() -> dict[str, str]:
@@ -139,7 +131,7 @@ def machine_id(processor: Processor) -> str:
 def _last_level_cache() -> int | None:
     sizes = []
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = _read(index).strip()
+        text = kernel_text(index)
         if text.endswith("K") and text[:-1].isdigit():
             sizes.append(int(text[:-1]) * 1024)
     return max(sizes) if sizes else None
@@ -157,10 +149,3 @@ def _system() -> str:
     except OSError:
         return "Linux"
     return release.get("PRETTY_NAME", "Linux")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -12,3 +12,8 @@ def cache_folder() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-mllm"
+
+
+def file_identity(stat: os.stat_result) -> list[int]:
+    """Device, inode, size and both times: the same while nobody writes into a file."""
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+MEMORY, PROCESS = Path("/proc/meminfo"), Path("/proc/self")
+_STATUS = PROCESS / "status"
+
 
 def peak_rss_bytes() -> int | None:
     """Highest resident set size of this process so far in bytes, or None where the system does not tell."""
-    from_proc = _status_field("VmHWM")
+    from_proc = sizes(_STATUS).get("VmHWM")
     if from_proc is not None:
         return from_proc
     try:
@@ -24,12 +28,12 @@ def peak_rss_bytes() -> int | None:
 
 def resident_bytes() -> int | None:
     """Resident set size of this process now, in bytes, or None where the system does not tell."""
-    return _status_field("VmRSS")
+    return sizes(_STATUS).get("VmRSS")
 
 
 def large_page_bytes() -> int | None:
     """Bytes of this process's own memory in large pages now, or None where the system does not tell."""
-    return _kilobytes(Path("/proc/self/smaps_rollup"), "AnonHugePages")
+    return sizes(PROCESS / "smaps_rollup").get("AnonHugePages")
 
 
 class AnonymousPeak:
@@ -44,14 +48,14 @@ class AnonymousPeak:
 
     def note(self) -> None:
         """Read it now."""
-        now = _status_field("RssAnon")
+        now = sizes(_STATUS).get("RssAnon")
         if now is not None:
             self.bytes = max(now, self.bytes or 0)
 
 
 def available_bytes() -> int | None:
     """What can be used without swapping; None where the system does not tell."""
-    return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    return sizes(MEMORY).get("MemAvailable")
 
 
 def trim_heap() -> None:
@@ -72,18 +76,10 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return found
 
 
-def _status_field(name: str) -> int | None:
-    """One size of /proc/self/status in bytes."""
-    return _kilobytes(Path("/proc/self/status"), name)
-
-
-def _kilobytes(file: Path, name: str) -> int | None:
-    """A size that a file of /proc gives in kB, in bytes; None where there is no such file or line."""
+def sizes(file: Path) -> dict[str, int]:
+    """Sizes that a file of /proc gives in kB, in bytes, by the names of their lines; none where it cannot be read."""
     try:
-        lines = file.read_text().splitlines()
+        text = file.read_text("utf-8", errors="replace")
     except OSError:
-        return None
-    for line in lines:
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
+        return {}
+    return {name: int(number) * 1024 for name, number in re.findall(r"^([^:\n]+):\s+(\d+) kB$", text, re.MULTILINE)}

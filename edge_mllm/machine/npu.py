@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_mllm.errors import EngineError, ExtraMissingError
+from edge_mllm.machine.threads import kernel_text
 
 SIMULATOR = "EDGE_MLLM_HTP_SIMULATOR"
 ARCHITECTURES = ("v68", "v69", "v73", "v75", "v79", "v81")
@@ -144,23 +145,16 @@ def _hexagon(root: Path) -> Npu | None:
     """A Hexagon processor whose driver programs can reach."""
     if not any((root / "dev" / name).exists() for name in _DRIVERS):
         return None
-    text = _read(root / "sys/devices/soc0/soc_id").strip()
+    text = kernel_text(root / "sys/devices/soc0/soc_id")
     name, architecture = _CHIPS.get(int(text), (f"chip {text}", "")) if text.isdigit() else ("Hexagon", "")
     return Npu("hexagon", name, architecture)
 
 
 def _rockchip(root: Path) -> Npu | None:
-    chip = re.search(r"rockchip,(rk35\d\d)", _read(root / "proc/device-tree/compatible"))
+    chip = re.search(r"rockchip,(rk35\d\d)", kernel_text(root / "proc/device-tree/compatible"))
     return Npu("rockchip", chip[1].upper(), chip[1]) if chip is not None and chip[1] in CHIPS else None
 
 
 def _intel(root: Path) -> Npu | None:
     driver = root / "sys/class/accel/accel0/device/driver"
     return Npu("intel", "Intel NPU", "") if driver.exists() and driver.resolve().name == "intel_vpu" else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except OSError:
-        return ""

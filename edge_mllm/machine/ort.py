@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_mllm.errors import EngineError
 from edge_mllm.machine.cpu import read_processor
+from edge_mllm.machine.kept_graphs import open_graph
 from edge_mllm.machine.memory import trim_heap
 
 _ELEMENT_TYPES: dict[str, type[np.generic]] = {
@@ -59,11 +60,8 @@ def open_session(graph: Path, threads: int) -> Any:
     Raises:
         EngineError: ONNX Runtime cannot load the graph.
     """
-    import onnxruntime
-
-    options = session_options(threads)
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session = open_graph(graph, session_options(threads))
     except Exception as error:  # onnxruntime raises many unrelated classes
         raise EngineError(f"ONNX Runtime cannot load {graph.name}: {' '.join(str(error).split())[:300]}") from error
     trim_heap()

@@ -48,7 +48,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 def _cgroup_directories(root: Path) -> list[Path]:
     """Every cgroup directory that may limit this process, from the process's own up to the mount point."""
     found: list[Path] = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in kernel_text(root / "proc/self/cgroup").splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, _, inside = rest.partition(":")
         if hierarchy == "0":
@@ -63,9 +63,10 @@ def _cgroup_directories(root: Path) -> list[Path]:
 
 
 def _quota_of(directory: Path) -> float | None:
-    fields = _read(directory / "cpu.max").split()  # version 2: "<quota or max> <period>"
+    fields = kernel_text(directory / "cpu.max").split()  # version 2: "<quota or max> <period>"
     if not fields:
-        fields = [_read(directory / f"cpu.cfs_{name}_us") for name in ("quota", "period")]  # version 1; -1 is no limit
+        files = (directory / f"cpu.cfs_{name}_us" for name in ("quota", "period"))  # version 1; -1 is no limit
+        fields = [kernel_text(file) for file in files]
     if len(fields) != 2 or not fields[0].isdigit() or not fields[1].isdigit() or int(fields[1]) == 0:
         return None
     return int(fields[0]) / int(fields[1])
@@ -83,7 +84,7 @@ def _fast(cpus: tuple[int, ...], root: Path) -> tuple[int, ...]:
 
 
 def _work_in_a_cycle(cpu: int, root: Path) -> float:
-    midr = _read(_cpu_directory(root, cpu) / "regs/identification/midr_el1")
+    midr = kernel_text(_cpu_directory(root, cpu) / "regs/identification/midr_el1")
     try:
         part = int(midr, 16) >> 4 & 0xFFF
     except ValueError:
@@ -94,7 +95,7 @@ def _work_in_a_cycle(cpu: int, root: Path) -> float:
 def _cores(cpus: tuple[int, ...], root: Path) -> set[str]:
     """One label for each physical core among ``cpus``; a CPU without topology counts as a core."""
     paths = ((cpu, _cpu_directory(root, cpu) / "topology/thread_siblings_list") for cpu in cpus)
-    return {_read(path) or f"cpu{cpu}" for cpu, path in paths}
+    return {kernel_text(path) or f"cpu{cpu}" for cpu, path in paths}
 
 
 def _cpu_directory(root: Path, cpu: int) -> Path:
@@ -102,12 +103,13 @@ def _cpu_directory(root: Path, cpu: int) -> Path:
 
 
 def _number(path: Path) -> int:
-    text = _read(path)
+    text = kernel_text(path)
     return int(text) if text.isdigit() else 0
 
 
-def _read(path: Path) -> str:
+def kernel_text(path: Path) -> str:
+    """What a file of /proc or /sys says, without white space around it; empty where it cannot be read."""
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8", errors="replace").strip()
     except OSError:
         return ""

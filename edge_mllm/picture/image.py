@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from PIL import Image, UnidentifiedImageError
 from edge_mllm.arrays import RgbArray
 from edge_mllm.errors import ImageError
 from edge_mllm.picture.header import PictureHeader, header_of, orientation_of
+from edge_mllm.picture.rgb import to_rgb
 
 T = TypeVar("T")
 Picture = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
@@ -61,9 +62,6 @@ _DECODING_ERRORS = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError, RuntimeError,
     struct.error, MemoryError, Image.DecompressionBombError,
 )  # fmt: skip
-
-_STRIP = 1 << 17
-"""Pixels that are worked on together, in whole rows."""
 
 _limit_lock = threading.Lock()
 
@@ -220,7 +218,7 @@ def _decode(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
     try:
         picture.load()
         method = _TRANSPOSE.get(orientation_of(picture))
-        rgb = _rgb(picture, name)
+        rgb = to_rgb(picture, name)
         if method is not None:
             return rgb.transpose(method)
         return rgb.copy() if rgb is picture and not own else rgb
@@ -233,60 +231,6 @@ def _decode(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
 def _undecodable(name: str, error: BaseException) -> ImageError:
     detail = " ".join(str(error).split()) or type(error).__name__
     return ImageError(name, f"the picture is damaged or of a kind that cannot be read ({detail[:160]})")
-
-
-def _rgb(picture: Image.Image, name: str) -> Image.Image:
-    if picture.mode in ("F", "I") or picture.mode.startswith("I;"):
-        return _from_wide_grey(picture, name)
-    if "A" in picture.getbands() or "a" in picture.getbands() or picture.info.get("transparency") is not None:
-        return _in_strips(picture, lambda strip: _on_white(strip.convert("RGBA")))
-    return picture if picture.mode == "RGB" else _in_strips(picture, lambda strip: strip.convert("RGB"))
-
-
-def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """An RGB image of what ``convert`` makes of some rows at a time."""
-    whole = Image.new("RGB", picture.size)
-    for box in _strips(picture):
-        whole.paste(convert(picture.crop(box)), box)
-    return whole
-
-
-def _strips(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes of some rows at a time, from top to bottom."""
-    rows = max(1, _STRIP // picture.width)
-    for top in range(0, picture.height, rows):
-        yield 0, top, picture.width, min(top + rows, picture.height)
-
-
-def _on_white(rgba: Image.Image) -> Image.Image:
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def _from_wide_grey(picture: Image.Image, name: str) -> Image.Image:
-    """Grey of more than 8 bits; a colour key (PNG tRNS) becomes white."""
-    largest = -np.inf
-    for box in _strips(picture):
-        values = np.asarray(picture.crop(box))
-        if not np.isfinite(values).all():
-            raise ImageError(name, "it has values that are not numbers")
-        largest = max(largest, float(values.max()))
-    key = picture.info.get("transparency")
-    return _in_strips(picture, lambda strip: _grey(np.asarray(strip), strip.mode, largest, key))
-
-
-def _grey(values: npt.NDArray[Any], mode: str, largest: float, key: Any) -> Image.Image:
-    """8-bit grey of values [rows, columns] of a picture whose largest one is ``largest``."""
-    if mode == "F":
-        scale = 255.0 if largest <= 1 else 1.0
-        grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    elif mode == "I" and largest <= 255:
-        grey = np.clip(values, 0, 255).astype(np.uint8)
-    else:
-        grey = (np.clip(values, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-    if isinstance(key, int):
-        grey[values == key] = 255
-    return Image.fromarray(grey).convert("RGB")
 
 
 def _checked_array(source: npt.NDArray[np.uint8]) -> RgbArray:

@@ -21,9 +21,7 @@ from edge_mllm.arrays import RgbArray
 from edge_mllm.bundle.spec import ImageSpec, VisionSpec
 from edge_mllm.errors import ImageError
 from edge_mllm.picture.patches import pack_patches
-from edge_mllm.picture.tile_plan import Pad, Resize, Step, TilePlan, fit_tiler, plan_tiles
-
-__all__ = ["Pad", "Preprocessed", "Resize", "TilePlan", "cut_tiles", "fit_tiler", "plan_tiles", "tile_pixels"]
+from edge_mllm.picture.tile_plan import Resize, Step, TilePlan, plan_tiles
 
 Pixels = RgbArray | Image.Image
 """A decoded picture: uint8 [height, width, 3], or an image in RGB, of which less memory is needed to cut it."""

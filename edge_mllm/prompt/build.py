@@ -24,8 +24,6 @@ from edge_mllm.prompt.template import ChatTemplate, Message
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["ChatTemplate", "Message", "PromptIds", "Slot", "build_prompt", "picture_text", "thin_prompt"]
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -119,10 +117,11 @@ def _written(pieces: Sequence[str], pictures: Sequence[TilePlan], spec: PromptSp
 def picture_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int, number: int = 0) -> str:
     """One picture as text, the ``number``-th of its conversation: visual tokens between the layout's markers."""
     layout = spec.layout
-    single = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
-    in_one = plan.stitch is not None or (plan.count == 1 and (plan.has_global or not plan.skipped))
-    before = layout.before_image.replace("{picture}", str(number))
-    return before + (single if in_one else _grid_text(plan, spec, tokens_per_tile)) + layout.after_image
+    if plan.stitch is not None or (plan.count == 1 and (plan.has_global or not plan.skipped)):
+        shown = layout.before_single + spec.image_token * plan.tokens(tokens_per_tile) + layout.after_single
+    else:
+        shown = _grid_text(plan, spec, tokens_per_tile)
+    return layout.before_image.replace("{picture}", str(number)) + shown + layout.after_image
 
 
 def _grid_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from edge_mllm.answer.answer import Answer, Piece, last_answer
-from edge_mllm.answer.decoding.cells import Key
+from edge_mllm.answer.decoding.keys import Key
 from edge_mllm.answer.messages import Pictures, assistant_message, listed, question_messages, system_message
 from edge_mllm.answer.pictures.picture import ConversationPicture
 from edge_mllm.answer.pipeline import Conversation, Pipeline

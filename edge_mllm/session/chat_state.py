@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_mllm.answer.decoding.cells import Key
+from edge_mllm.answer.decoding.keys import Key
 from edge_mllm.answer.pictures.bundle_picture import PictureOrigin, PicturePart
 from edge_mllm.answer.pictures.picture import ConversationPicture
 from edge_mllm.arrays import IntArray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,63 +11,26 @@ from edge_mllm.answer.answer import Answer, Piece, last_answer
 from edge_mllm.answer.answer_plan import AnswerPlan
 from edge_mllm.answer.budget import ImageBudget
 from edge_mllm.answer.components import Components
-from edge_mllm.answer.deciding import (
-    DecideOptions,
-    Decider,
-    DecideSettings,
-    EmptyAnswers,
-    checked_options,
-    decide_settings,
-)
-from edge_mllm.answer.decision import Decision
+from edge_mllm.answer.deciding.decider import Decider
+from edge_mllm.answer.deciding.decision import Decision
+from edge_mllm.answer.deciding.empty_answers import EmptyAnswers
+from edge_mllm.answer.deciding.settings import DecideOptions, DecideSettings, checked_options, decide_settings
 from edge_mllm.answer.messages import Pictures, Said, listed, said
 from edge_mllm.answer.pictures.encoder import encoded_rows
 from edge_mllm.answer.pipeline import Conversation, Pipeline
 from edge_mllm.answer.request import GenerateOptions, PictureOptions, Request, request_of
 from edge_mllm.answer.turns import WhenBusy
-from edge_mllm.arguments import require_known
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.bundle.spec import BundleSpec
-from edge_mllm.hub.resolve import Wanted
 from edge_mllm.machine.large_pages import collapse_resident
 from edge_mllm.picture.image import Picture, load_rgb
 from edge_mllm.picture.tiling import Preprocessed, cut_tiles
 from edge_mllm.session.chat import Chat
-from edge_mllm.session.files import find_model
-from edge_mllm.session.open import open_components
-from edge_mllm.session.opening import LoadOptions, opening_of
 from edge_mllm.session.preparation import Preparation, Preparations
 
 
-def load(path: str | Path | None = None, **options: Unpack[LoadOptions]) -> Model:
-    """Load a model.
-
-    Args:
-        path: A bundle, a directory of published ONNX files, a GGUF file, or a model's name: ``org/name`` or
-            ``org/name@revision`` of the hub, or a short name of the catalogue, fetched where it is not here yet. None
-            is the starter bundle that ships.
-        options: See :class:`edge_mllm.LoadOptions`.
-
-    Raises:
-        ModelNotFoundError: There is no bundle at ``path``, or the name leads to a checkpoint to be exported first.
-        HubError: The model cannot be had from the hub.
-        BundleError: The bundle is damaged.
-        EngineError: The bundle has no decoder for the engine, or the engine refuses it.
-        ExtraMissingError: The engine is not installed.
-        SettingError: An option is outside its range or of another type.
-    """
-    require_known(options, LoadOptions)
-    wanted = Wanted(layout=options.get("layout"), precision=options.get("precision"), quant=options.get("quant"))
-    place = find_model(path, wanted)
-    start = time.perf_counter()
-    opening = opening_of(place, options)
-    parts = open_components(opening)
-    spent, when_busy = time.perf_counter() - start, options.get("when_busy", "wait")
-    return Model(parts, threads=opening.settings.threads, load_s=spent, when_busy=when_busy)
-
-
 class Model:
-    """A tower and a decoder, ready to answer. One answer at a time: threads wait for each other, see :func:`load`."""
+    """A tower and a decoder, ready to answer. One answer at a time: threads wait, see ``when_busy`` of `load`."""
 
     def __init__(self, parts: Components, *, threads: int, load_s: float = 0.0, when_busy: WhenBusy = "wait") -> None:
         """Join the pieces; the tower is loaded when the first picture needs it.
@@ -77,7 +39,7 @@ class Model:
             parts: Of one model.
             threads: Of tower and decoder.
             load_s: What loading took so far.
-            when_busy: See :func:`load`.
+            when_busy: See :class:`edge_mllm.LoadOptions`.
         """
         self._parts = parts
         self.path, self.engine, self.threads = parts.path, parts.engine, threads

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy.typing as npt
 
 from edge_mllm.errors import BundleError, EngineError, ExtraMissingError, SettingError
+from edge_mllm.machine.kept_graphs import open_graph
 from edge_mllm.machine.memory import trim_heap
 from edge_mllm.machine.ort import session_options
 
@@ -85,19 +86,33 @@ def engine_label(engine: TowerEngine) -> str:
 
 
 def _open_ort(path: Path, threads: int | None) -> Any:
-    import onnxruntime as ort
-
     options = session_options(threads)
     # Weights in a file beside the graph would be mapped, but ONNX Runtime packs a copy of them all the same: the same
     # anonymous memory. Without packing it is 85 MB less, and a tile takes 7 % longer (tower_external.json).
     # Threads spin between the operators of a run, but must not take cores from the decoder after it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_graph(path, options)
     except Exception as error:  # the classes of ONNX Runtime share no base but this
         raise BundleError(path, f"ONNX Runtime cannot load the vision tower ({line(error)})") from error
     trim_heap()
-    return session
+    return _Ort(session)
+
+
+class _Ort:
+    """A tower on ONNX Runtime's CPU provider. After each run its activations are given back: the decoder needs room."""
+
+    def __init__(self, session: Any) -> None:
+        import onnxruntime as ort
+
+        self._session, self._options = session, ort.RunOptions()
+        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+
+    def run(self, names: list[str], feeds: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """As ONNX Runtime's sessions."""
+        found: list[npt.NDArray[Any]] = self._session.run(names, feeds, self._options)
+        return found
 
 
 @dataclass(frozen=True)

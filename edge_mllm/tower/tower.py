@@ -163,6 +163,7 @@ class VisionTower:
         else:
             embeddings = self._encode_patches(feeds, patches, progress)
         seconds = time.perf_counter() - start
+        trim_heap()
         if not np.isfinite(embeddings).all():
             raise EngineError(f"the tower '{self.path}' gave values that are not numbers; export it at fp32 or int8")
         return Encoded(embeddings, seconds, self._newline)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from android.conftest import Core
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from oracle.nasty_texts import nasty_texts
 from oracle.real_vocabularies import BYTE_LEVEL, SENTENCEPIECE, write_sentencepiece_json, write_tokenizer_json
 from tokenizers import Tokenizer
@@ -63,10 +63,7 @@ def test_ids_of_the_starter(core: Core) -> None:
 
 @pytest.fixture(scope="module")
 def vocabularies() -> Path:
-    try:
-        return llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    return needed_llama_cpp_source()
 
 
 @pytest.mark.parametrize("real", BYTE_LEVEL, ids=lambda real: real.name)

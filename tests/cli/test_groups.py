@@ -10,16 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 import edge_mllm
-from edge_mllm.cli.terminal.groups import grouped
-from edge_mllm.cli.terminal.options import (
-    AnswerOptions,
-    DetailName,
-    EngineName,
-    KVTypeName,
-    LayoutName,
-    ModelOptions,
-    VisionEngineName,
-)
+from edge_mllm.cli.options.answer import AnswerOptions, DetailName
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import EngineName, KVTypeName, LayoutName, ModelOptions, VisionEngineName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from commands.command_line import run_command
+
+import edge_mllm
 
 
 def rows(text: str) -> dict[str, dict[str, object]]:
@@ -46,3 +49,18 @@ def test_an_empty_machine_is_in_order(tmp_path):
     env = {"EDGE_MLLM_CACHE": str(tmp_path / "none"), "HF_HUB_CACHE": str(tmp_path / "neither")}
     done = run_command("cache", "--clear", "all", env=env)
     assert done.code == 0 and not list(tmp_path.iterdir())
+
+
+def test_graphs_are_kept_listed_used_and_cleared(tmp_path):
+    env = machine(tmp_path)
+    starter = str(Path(edge_mllm.__file__).parent / "starter.edge")
+    done = run_command("cache", "--keep-graphs", starter, "--json", env=env)
+    assert done.code == 0 and "arranging decoder.onnx\n" in done.stderr and "vision.onnx: " in done.stderr
+    kept = rows(done.stdout)["graphs"]
+    assert kept["files"] == 6 and kept["path"] == str(tmp_path / "cache" / "graphs")
+    label = str(Path(edge_mllm.__file__).parents[1] / "starter" / "demo" / "label.png")
+    said = run_command("run", "-m", starter, "--engine", "onnx", "-q", "-i", label, "What does it say?", env=env)
+    assert said.code == 0 and said.stdout == "Coffee $4.60\n"
+    done = run_command("cache", "--clear", "graphs", "--json", env=env)
+    assert rows(done.stdout)["graphs"]["files"] == 0 and rows(done.stdout)["settings"]["files"] > 0
+    assert run_command("cache", "--keep-graphs", str(tmp_path / "none.edge"), env=env).code == 1

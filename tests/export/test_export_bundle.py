@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from family_makers import changed_copy
 
 import edge_mllm
 from edge_mllm.errors import SettingError
@@ -192,7 +193,7 @@ def test_unknown_names_list_the_known_ones(tiny_smolvlm: Path, tmp_path: Path) -
 
 
 def test_unsupported_architecture_lists_the_supported_ones(tiny_smolvlm: Path, tmp_path: Path) -> None:
-    source = _copy(tiny_smolvlm, tmp_path / "source")
+    source = changed_copy(tiny_smolvlm, tmp_path / "source", "config.json", {})
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "architectures": ["Idefics2ForConditionalGeneration"]}))
     with pytest.raises(UnsupportedArchitectureError) as caught:
@@ -216,7 +217,7 @@ def test_mmproj_is_refused_by_name_for_a_family_that_libmtmd_cannot_do(tmp_path:
 def test_missing_and_left_over_tensors_are_all_named(tiny_smolvlm: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    source = _copy(tiny_smolvlm, tmp_path / "source")
+    source = changed_copy(tiny_smolvlm, tmp_path / "source", "config.json", {})
     (source / "model.safetensors").unlink()
     tensors = load_file(tiny_smolvlm / "model.safetensors")
     gone = [name for name in tensors if "layers.1.mlp" in name]
@@ -274,14 +275,3 @@ def test_full_disk_ends_with_one_line(tiny_smolvlm: Path, tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("edge-mllm: cannot write ")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def _copy(checkpoint: Path, target: Path) -> Path:
-    target.mkdir()
-    for path in checkpoint.iterdir():
-        (target / path.name).symlink_to(path)
-    for name in ("config.json",):
-        text = (checkpoint / name).read_text()
-        (target / name).unlink()
-        (target / name).write_text(text)
-    return target

@@ -21,8 +21,8 @@ from tiny_internvl import make_tiny_internvl
 from tiny_models import make_tiny_smolvlm
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.source.adapter.config import read_adapter_config
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracle.gguf_compare import convert, convert_all, key_differences, tensor_differences
 from oracle.gguf_metadata import read_metadata
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from tiny_text_models import CASES, COMMON, make
 
 from edge_mllm.bundle.spec import DecoderSpec
@@ -100,10 +100,7 @@ def test_rows_that_do_not_stand_for_tokens_are_not_used(tiny_smolvlm: Path, tmp_
 
 def test_the_files_are_the_converters(tiny_smolvlm: Path, tmp_path: Path) -> None:
     """Every tensor byte for byte and every key, except that ours says what is put around a text."""
-    try:
-        source = llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    source = needed_llama_cpp_source()
     names = [name for name, case in CASES.items() if case.oracle]
     for name in names:
         make(CASES[name], tmp_path / name, tiny_smolvlm)
@@ -119,10 +116,7 @@ def test_the_files_are_the_converters(tiny_smolvlm: Path, tmp_path: Path) -> Non
 
 def test_a_gemma_is_the_converters_but_for_the_vocabulary(tiny_smolvlm: Path, tmp_path: Path) -> None:
     """Which the converter reads with the sentencepiece package."""
-    try:
-        source = llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    source = needed_llama_cpp_source()
     make(CASES["gemma"], tmp_path / "gemma", tiny_smolvlm)
     theirs = convert(source, tmp_path / "gemma", tmp_path / "theirs.gguf", "--outtype", "f16", vocabulary=False)
     write_decoder_gguf(tmp_path / "gemma", tmp_path / "ours.gguf", "f16", name="gemma")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from oracle.gguf_metadata import read_metadata
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from oracle.llama_vocab import LlamaVocab
 from oracle.nasty_texts import nasty_texts
 from oracle.real_vocabularies import (
@@ -30,10 +30,7 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    try:
-        return llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    return needed_llama_cpp_source()
 
 
 def write_vocabulary(vocabulary: Vocabulary, path: Path) -> Path:

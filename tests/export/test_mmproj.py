@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_differences, tensors
 from oracle.libmtmd import MARKER, LibMtmd
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from PIL import Image
 
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -35,10 +35,7 @@ def write(checkpoint_dir: Path, out: Path, precision: str) -> Path:
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    try:
-        return llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    return needed_llama_cpp_source()
 
 
 def test_the_files_are_the_converters(

@@ -23,9 +23,10 @@ from tiny_llava import make_tiny_llava
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
-from edge_mllm_export.checkpoint.checkpoint import Checkpoint, write_json
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint
 from edge_mllm_export.families.inventory import check_tensors
 from edge_mllm_export.families.registry import find_family
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.source.facts import facts_of_source
 from edge_mllm_export.source.source import resolve_source
 from edge_mllm_export.write.gguf.backbones import check_backbone

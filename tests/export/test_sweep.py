@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_mllm.answer.decoding.cells import picture_ends
+from edge_mllm.answer.decoding.keys import picture_ends
 from edge_mllm.answer.limits import parse_bytes
 from edge_mllm.arrays import FloatArray
 from edge_mllm.decoders.protocol import Decoder, Segment

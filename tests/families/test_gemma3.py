@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower
-from family_makers import changed_copy
+from family_makers import changed_copy, check_refused
 from family_parity import GOLDEN_SIZES, Pair, seeded_sizes
 from image_settings import picture
 from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_differences, tensors
 from oracle.libmtmd import MARKER, LibMtmd
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from tiny_gemma3 import make_tiny_gemma3
 
 import edge_mllm
 from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.bundle.tilers import PanAndScan
-from edge_mllm.errors import EdgeMLLMError, PartMismatchError, SettingError
+from edge_mllm.errors import PartMismatchError, SettingError
 from edge_mllm.picture.tile_plan import fit_tiler, low_detail, plan_tiles
 from edge_mllm_export import ExportOptions, export_bundle
 from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
@@ -218,19 +218,13 @@ def test_pan_and_scan_is_refused_where_it_is_unknown(tiny_smolvlm: Path, tmp_pat
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, file: str, change: dict, says: str
 ) -> None:
-    changed_copy(checkpoint, tmp_path, file, change)
-    opened = open_checkpoint(tmp_path)
-    family = find_family(opened)
-    with pytest.raises(EdgeMLLMError, match=says):
-        (family.image(opened), family.vision(opened), family.prompt(opened), family.decoder(opened))
+    opened = open_checkpoint(changed_copy(checkpoint, tmp_path, file, change))
+    check_refused(opened, says, "image", "vision", "prompt", "decoder")
 
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    try:
-        return llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    return needed_llama_cpp_source()
 
 
 def test_the_files_are_the_converters(checkpoint: Path, engines: Engines, source: Path, tmp_path: Path) -> None:

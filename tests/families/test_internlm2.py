@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
+from family_makers import changed_copy
 from family_parity import Pair, seeded_sizes
 from image_settings import picture
 from oracle.gguf_compare import convert, tensor_differences
@@ -157,17 +158,6 @@ def test_four_bit_bundle_runs_and_is_verified(chat: Path, tmp_path: Path) -> Non
     assert spec.decoder.context_length == 2048
 
 
-def changed(chat: Path, target: Path, file: str, change: dict[str, Any], section: str | None = None) -> Path:
-    target.mkdir()
-    for path in chat.iterdir():
-        (target / path.name).symlink_to(path)
-    document = json.loads((chat / file).read_text(encoding="utf-8"))
-    (document[section] if section else document).update(change)
-    (target / file).unlink()
-    (target / file).write_text(json.dumps(document), encoding="utf-8")
-    return target
-
-
 @pytest.mark.parametrize(
     ("file", "section", "change", "says"),
     [
@@ -193,7 +183,7 @@ def changed(chat: Path, target: Path, file: str, change: dict[str, Any], section
 def test_hostile_settings_name_file_and_field(
     chat: Path, tmp_path: Path, file: str, section: str | None, change: dict[str, Any], says: str
 ) -> None:
-    source = changed(chat, tmp_path / "source", file, change, section)
+    source = changed_copy(chat, tmp_path / "source", file, change, section)
     with pytest.raises(EdgeMLLMError, match=says) as caught:
         resolve_source(str(source), tmp_path)
     assert "\n" not in str(caught.value)
@@ -201,13 +191,13 @@ def test_hostile_settings_name_file_and_field(
 
 def test_linear_scaling_is_kept(chat: Path, tmp_path: Path) -> None:
     change = {"rope_scaling": {"type": "linear", "factor": 2.0}}
-    source = changed(chat, tmp_path / "source", "config.json", change, "llm_config")
+    source = changed_copy(chat, tmp_path / "source", "config.json", change, "llm_config")
     text = internvl.text_config(resolve_source(str(source), tmp_path))
     assert text["rope_parameters"]["rope_type"] == "linear" and text["rope_parameters"]["factor"] == 2.0
 
 
 def test_a_gap_in_the_ids_and_no_tokenizer_at_all(chat: Path, tmp_path: Path) -> None:
-    source = changed(chat, tmp_path / "source", "tokenizer_config.json", {})
+    source = changed_copy(chat, tmp_path / "source", "tokenizer_config.json", {})
     document = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
     document["added_tokens_decoder"].pop("544")
     (source / "tokenizer_config.json").write_text(json.dumps(document), encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from family_makers import changed_copy, linked_copy
 from family_parity import Pair
 from image_settings import picture
 from oracle.gguf_compare import convert, key_differences, tensor_differences
@@ -70,7 +71,7 @@ def published(layouts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     scaling = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
     text = json.loads((layouts[1] / "config.json").read_text(encoding="utf-8"))["llm_config"]
     change = {"llm_config": text | {"rope_scaling": scaling}, "system_message": None}
-    return _changed(layouts[1], tmp_path_factory.mktemp("published") / "chat", change)
+    return changed_copy(layouts[1], tmp_path_factory.mktemp("published") / "chat", "config.json", change)
 
 
 def test_a_system_message_of_null_is_the_conversations_own(published: Path, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_system_message_of_null_is_the_conversations_own(published: Path, tmp_
 def test_older_conversations_have_no_newline_behind_a_turn(
     layouts: tuple[Path, Path], template: str, tmp_path: Path
 ) -> None:
-    source = _changed(layouts[1], tmp_path / "source", {"template": template})
+    source = changed_copy(layouts[1], tmp_path / "source", "config.json", {"template": template})
     pair = Pair.of(resolve_source(str(source), tmp_path))
     text = pair.tokenizer.decode(pair.compare([picture(60, 40)], "Read it.").ids.tolist(), skip_special_tokens=False)
     assert text.startswith("<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型")
@@ -111,10 +112,7 @@ def test_mmproj_is_that_of_llama_cpps_converter(
     """Their converter reads the original directory, ours the rewritten one."""
     ours = tmp_path / "ours.gguf"
     write_mmproj(rewritten, internvl.FAMILY, ours, "f32")
-    source = tmp_path / "chat"
-    source.mkdir()
-    for path in layouts[1].iterdir():
-        (source / path.name).symlink_to(path)
+    source = linked_copy(layouts[1], tmp_path / "chat")
     settings = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
     (source / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     theirs = convert(llama_cpp_source(), source, tmp_path / "theirs.gguf", "--mmproj", "--outtype", "f32")
@@ -136,13 +134,13 @@ def test_mmproj_is_that_of_llama_cpps_converter(
 def test_what_cannot_be_rewritten_is_named(
     layouts: tuple[Path, Path], tmp_path: Path, change: dict, error: type[Exception], says: str
 ) -> None:
-    source = _changed(layouts[1], tmp_path / "source", change)
+    source = changed_copy(layouts[1], tmp_path / "source", "config.json", change)
     with pytest.raises(error, match=says):
         resolve_source(str(source), tmp_path)
 
 
 def test_a_tokenizer_without_the_image_token_is_named(layouts: tuple[Path, Path], tmp_path: Path) -> None:
-    source = _changed(layouts[1], tmp_path / "source", {})
+    source = changed_copy(layouts[1], tmp_path / "source", "config.json", {})
     for name in ("tokenizer_config.json", "added_tokens.json"):
         text = (source / name).read_text(encoding="utf-8").replace("<IMG_CONTEXT>", "<other>")
         (source / name).unlink()
@@ -154,20 +152,10 @@ def test_a_tokenizer_without_the_image_token_is_named(layouts: tuple[Path, Path]
 def test_a_tensor_of_unknown_name_is_refused(layouts: tuple[Path, Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    source = _changed(layouts[1], tmp_path / "source", {})
+    source = changed_copy(layouts[1], tmp_path / "source", "config.json", {})
     tensors = load_file(source / "model.safetensors")
     (source / "model.safetensors").unlink()
     save_file(tensors | {"vision_model.head.weight": tensors["mlp1.1.bias"].clone()}, source / "model.safetensors")
     with pytest.raises(TensorsError) as caught:
         check_tensors(resolve_source(str(source), tmp_path), internvl.FAMILY)
     assert caught.value.left_over == ("vision_model.head.weight",)
-
-
-def _changed(chat: Path, target: Path, change: dict) -> Path:
-    target.mkdir()
-    for path in chat.iterdir():
-        (target / path.name).symlink_to(path)
-    document = json.loads((chat / "config.json").read_text(encoding="utf-8")) | change
-    (target / "config.json").unlink()
-    (target / "config.json").write_text(json.dumps(document), encoding="utf-8")
-    return target

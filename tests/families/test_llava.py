@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
+from family_makers import check_refused
 from family_parity import GOLDEN_SIZES, Pair, compare_pictures, seeded_sizes
 from tiny_llava import make_tiny_llava
 
 from edge_mllm.bundle.tilers import SingleTile
-from edge_mllm.errors import EdgeMLLMError, ImageError
+from edge_mllm.errors import ImageError
 from edge_mllm.picture.tile_plan import fit_tiler, plan_tiles
 from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.families.inventory import check_tensors
@@ -123,7 +124,4 @@ def test_hostile_settings_name_file_and_field(tmp_path: Path, file: str, change:
     source = make_tiny_llava(tmp_path / "source")
     document = json.loads((source / file).read_text(encoding="utf-8")) | change
     (source / file).write_text(json.dumps(document), encoding="utf-8")
-    opened = open_checkpoint(source)
-    family = find_family(opened)
-    with pytest.raises(EdgeMLLMError, match=says):
-        (family.image(opened), family.vision(opened), family.prompt(opened))
+    check_refused(open_checkpoint(source), says)

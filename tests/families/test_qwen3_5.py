@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures, compare_system_message
+from family_engines import Engines, check_continuations, check_tower, four_bits, load_exact
+from family_makers import changed_copy, check_refused, linked_copy
+from family_parity import Pair, check_native_goldens, check_sizes, compare_pictures, compare_system_message
 from tiny_qwen3_5 import LAYERS, make_tiny_qwen3_5
 
 import edge_mllm
@@ -20,7 +21,7 @@ from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.decoders.protocol import Tokens, Visual
 from edge_mllm.errors import BundleError, EdgeMLLMError, EngineError, PartMismatchError, SettingError
 from edge_mllm.session.files import open_bundle
-from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.checkpoint.shard_writer import save_tensors
 from edge_mllm_export.families.inventory import check_tensors
 from edge_mllm_export.families.registry import find_family
@@ -43,7 +44,7 @@ def pair(checkpoint: Path) -> Pair:
 
 
 def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
-    check_native_sizes(pair)
+    check_sizes(pair)
 
 
 def test_goldens(tmp_path: Path) -> None:
@@ -81,12 +82,6 @@ def test_greedy_continuations_are_the_references(engines: Engines, engine: str) 
     check_continuations(engines, engine, kl_max=1e-7)
 
 
-def _load(engines: Engines, engine: str, **settings: Any) -> edge_mllm.Model:
-    return edge_mllm.load(
-        engines.out, engine=engine, threads=1, kv_type="f32" if engine == "gguf" else None, **settings
-    )
-
-
 def _logits(model: edge_mllm.Model, prompt: str, rgb: np.ndarray) -> tuple[list[Any], edge_mllm.Answer]:
     """Logits of four greedy steps, and the answer."""
     seen: list[np.ndarray] = []
@@ -103,11 +98,11 @@ def _logits(model: edge_mllm.Model, prompt: str, rgb: np.ndarray) -> tuple[list[
 def test_a_second_question_costs_its_own_tokens_and_is_bit_equal_to_a_cold_one(engines: Engines, engine: str) -> None:
     """Prefill goes back to the picture's end: the share of the first question's tokens is what is asked anew."""
     rgb = draw_picture(500, 120, seed=3)
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         model.generate("What is it?", images=[rgb], max_new_tokens=6)
         warm, second = _logits(model, "Which?", rgb)
         third, again = _logits(model, "Which?", rgb)
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         cold, first = _logits(model, "Which?", rgb)
     assert (second.images[0].source, first.images[0].source) == ("kv", "tower")
     assert second.usage.image_tokens > 50 and second.usage.reused_tokens > second.usage.image_tokens
@@ -124,8 +119,8 @@ def test_a_second_question_is_one_twentieth_of_a_photo(engines: Engines, engine:
     document = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
     document["image"]["tiler"]["max_pixels"] = 1 << 20
     (out / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
-    rgb, kind = draw_picture(900, 700, seed=1), "f32" if engine == "gguf" else None
-    with edge_mllm.load(out, engine=engine, threads=1, kv_type=kind, n_ctx=1024) as model:
+    rgb = draw_picture(900, 700, seed=1)
+    with load_exact(out, engine, n_ctx=1024) as model:
         first = model.generate("What is it?", images=[rgb], max_new_tokens=1)
         second = model.generate("Which?", images=[rgb], max_new_tokens=1)
     computed = second.usage.prompt_tokens - second.usage.reused_tokens
@@ -137,7 +132,7 @@ def test_a_second_question_is_one_twentieth_of_a_photo(engines: Engines, engine:
 def test_chats_go_back_to_noted_places(engines: Engines, engine: str, tmp_path: Path) -> None:
     """The template writes a turn otherwise once it is answered, so that no turn goes on where the cache ends."""
     rgb, settings = draw_picture(150, 90, seed=3), {"max_new_tokens": 8}
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         chat = model.chat()
         first = chat.ask("What is it?", images=[rgb], **settings)
         second = chat.ask("And what else?", **settings)
@@ -149,7 +144,7 @@ def test_chats_go_back_to_noted_places(engines: Engines, engine: str, tmp_path: 
         assert third.usage.reused_tokens > second.usage.reused_tokens
         reused = chat.ask("Why?", **settings).usage.reused_tokens
         assert reused > third.usage.reused_tokens
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         taken = model.load_chat(tmp_path / "chat").ask("Why?", **settings)
         assert (taken.text, taken.images[0].source) == (third.text, "kv")
         assert taken.usage.reused_tokens == third.usage.reused_tokens
@@ -158,7 +153,7 @@ def test_chats_go_back_to_noted_places(engines: Engines, engine: str, tmp_path: 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_states_go_back_to_marks_and_nowhere_else(engines: Engines, engine: str) -> None:
     rows = np.random.default_rng(2).normal(size=(6, 64)).astype(np.float32)
-    with _load(engines, engine, n_ctx=64) as model:
+    with engines.load(engine, n_ctx=64) as model:
         decoder = model.decoder
         assert not decoder.can_cut
         decoder.prefill([Tokens(np.arange(4)), Visual(rows, (2, 3))])
@@ -185,7 +180,7 @@ def test_states_go_back_to_marks_and_nowhere_else(engines: Engines, engine: str)
 def test_options_and_guesses(engines: Engines, engine: str) -> None:
     """Options are scored aside, which goes back; a guess could not be undone."""
     rgb = draw_picture(70, 33, seed=0)
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         scored = model.decide("What is it?", ["a cat", "a dog"], images=[rgb])
         again = model.decide("What is it?", ["a cat", "a dog"], images=[rgb])
         assert scored == again or scored.best == again.best
@@ -223,22 +218,10 @@ def test_the_block_that_predicts_a_second_token_is_left_out(checkpoint: Path, tm
     opened = open_checkpoint(checkpoint)
     tensors = {name: opened.tensor(name) for name in opened.tensors}
     tensors["mtp.fc.weight"] = torch.zeros(64, 128)
-    for path in checkpoint.iterdir():
-        if path.suffix != ".safetensors":
-            (tmp_path / path.name).symlink_to(path)
+    (linked_copy(checkpoint, tmp_path) / "model.safetensors").unlink()
     save_tensors(tensors, tmp_path / "model.safetensors")
     opened = open_checkpoint(tmp_path)
     check_tensors(opened, find_family(opened))
-
-
-def _changed(checkpoint: Path, directory: Path, section: str, **fields: object) -> Checkpoint:
-    for path in checkpoint.iterdir():
-        if path.name != "config.json":
-            (directory / path.name).symlink_to(path)
-    document = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    document[section] |= fields
-    (directory / "config.json").write_text(json.dumps(document), encoding="utf-8")
-    return open_checkpoint(directory)
 
 
 @pytest.mark.parametrize(
@@ -264,13 +247,12 @@ def _changed(checkpoint: Path, directory: Path, section: str, **fields: object) 
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, section: str, change: dict[str, Any], says: str
 ) -> None:
-    opened = _changed(checkpoint, tmp_path, section, **change)
-    family = find_family(opened)
-    with pytest.raises(EdgeMLLMError, match=says):
-        (family.vision(opened), family.decoder(opened))
+    opened = open_checkpoint(changed_copy(checkpoint, tmp_path, "config.json", change, section))
+    check_refused(opened, says, "vision", "decoder")
 
 
 def test_llama_cpp_has_one_width_of_heads(checkpoint: Path, tmp_path: Path) -> None:
-    opened = _changed(checkpoint, tmp_path, "text_config", linear_value_head_dim=16)
+    change = {"linear_value_head_dim": 16}
+    opened = open_checkpoint(changed_copy(checkpoint, tmp_path, "config.json", change, "text_config"))
     with pytest.raises(EdgeMLLMError, match=r"config.json.*linear_value_head_dim.*as wide as those of keys \(32\)"):
         check_backbone(TextConfig(find_family(opened).text_config(opened)))

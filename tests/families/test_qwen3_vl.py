@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from family_engines import Engines, check_continuations, check_tower, four_bits
-from family_parity import Pair, check_native_goldens, check_native_sizes, compare_pictures, compare_system_message
+from family_makers import changed_copy, check_refused
+from family_parity import Pair, check_native_goldens, check_sizes, compare_pictures, compare_system_message
 from image_settings import picture
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
@@ -18,8 +19,8 @@ import edge_mllm
 from edge_mllm.bundle.spec import DecoderSpec
 from edge_mllm.bundle.tilers import NativeResolution
 from edge_mllm.decoders.protocol import Tokens, Visual
-from edge_mllm.errors import BundleError, EdgeMLLMError, EngineError, PartMismatchError, PromptError
-from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from edge_mllm.errors import BundleError, EngineError, PartMismatchError, PromptError
+from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.errors import DecoderBuildError
 from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.reference.probes import draw_picture
@@ -42,7 +43,7 @@ def pair(checkpoint: Path) -> Pair:
 
 
 def test_twenty_four_sizes_equal_the_reference(pair: Pair) -> None:
-    check_native_sizes(pair)
+    check_sizes(pair)
 
 
 def test_goldens(tmp_path: Path) -> None:
@@ -89,19 +90,13 @@ def test_greedy_continuations_are_the_references(engines: Engines, engine: str) 
     check_continuations(engines, engine, kl_max=1e-7)
 
 
-def _load(engines: Engines, engine: str, **settings: Any) -> edge_mllm.Model:
-    return edge_mllm.load(
-        engines.out, engine=engine, threads=1, kv_type="f32" if engine == "gguf" else None, **settings
-    )
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_layers_rows_count(engines: Engines, engine: str) -> None:
     """An engine that leaves one part of the rows out would pass over a change of it."""
     draw = np.random.default_rng(2)
     rows = draw.normal(size=(6, 3 * 64)).astype(np.float32)
     found = []
-    with _load(engines, engine, n_ctx=64) as model:
+    with engines.load(engine, n_ctx=64) as model:
         decoder = model.decoder
         assert (decoder.n_embd, decoder.row_width) == (64, 192)
         for part in (None, 0, 1, 2):
@@ -122,7 +117,7 @@ def test_rows_of_tokens_stand_for_their_ids(engines: Engines, engine: str) -> No
     from edge_mllm.decoders.segments import widened
 
     ids = np.arange(20, 26)
-    with _load(engines, engine, n_ctx=64) as model:
+    with engines.load(engine, n_ctx=64) as model:
         expected = model.decoder.prefill([Tokens(ids)])
         rows = widened(model.decoder.embed(ids), model.decoder.row_width)
         model.decoder.truncate(0)
@@ -134,7 +129,7 @@ def test_rows_of_tokens_stand_for_their_ids(engines: Engines, engine: str) -> No
 def test_a_second_question_keeps_the_picture(engines: Engines, engine: str, tmp_path: Path) -> None:
     """Cells are kept, cut back, saved and taken up again; embeddings come out of the cache as they went in."""
     rgb, settings = draw_picture(150, 90, seed=3), {"max_new_tokens": 8}
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         chat = model.chat()
         first = chat.ask("What is it?", images=[rgb], **settings)
         assert first.images[0].tokens == 15
@@ -149,10 +144,10 @@ def test_a_second_question_keeps_the_picture(engines: Engines, engine: str, tmp_
         model.generate("Hello", **settings)
         cached = model.generate("What is it?", images=[rgb], **settings)
         assert (cached.images[0].source, cached.text) == ("memory", first.text)
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         taken = model.load_chat(tmp_path / "chat").ask("And what else?", **settings)
         assert taken.text == second.text and taken.images[0].source == "kv"
-    with _load(engines, engine) as model:
+    with engines.load(engine) as model:
         cold = model.generate("Which colour is it?", images=[rgb], **settings)
         assert (cold.text, cold.images[0].source) == (other.text, "tower")
 
@@ -196,20 +191,10 @@ def test_weights_that_the_builder_did_not_find_are_noticed(engines: Engines, che
 def test_videos_are_refused(engines: Engines) -> None:
     message = {"role": "user", "content": [{"type": "video", "path": "a.mp4"}, {"type": "text", "text": "What is it?"}]}
     with (
-        _load(engines, "onnx") as model,
+        engines.load("onnx") as model,
         pytest.raises(PromptError, match="an item of type 'video'; known: text, image"),
     ):
         model.generate(messages=[message])
-
-
-def _changed(checkpoint: Path, directory: Path, section: str, **fields: object) -> Checkpoint:
-    for path in checkpoint.iterdir():
-        if path.name != "config.json":
-            (directory / path.name).symlink_to(path)
-    document = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    document[section] |= fields
-    (directory / "config.json").write_text(json.dumps(document), encoding="utf-8")
-    return open_checkpoint(directory)
 
 
 @pytest.mark.parametrize(
@@ -235,10 +220,8 @@ def _changed(checkpoint: Path, directory: Path, section: str, **fields: object) 
 def test_hostile_settings_name_file_and_field(
     checkpoint: Path, tmp_path: Path, section: str, change: dict[str, Any], says: str
 ) -> None:
-    opened = _changed(checkpoint, tmp_path, section, **change)
-    family = find_family(opened)
-    with pytest.raises(EdgeMLLMError, match=says):
-        (family.vision(opened), family.decoder(opened))
+    opened = open_checkpoint(changed_copy(checkpoint, tmp_path, "config.json", change, section))
+    check_refused(opened, says, "vision", "decoder")
 
 
 def test_without_further_layers_it_is_an_ordinary_decoder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from oracle.gguf_compare import convert_all, key_differences, metadata, tensor_differences
 from oracle.libmtmd import MARKER, LibMtmd
-from oracle.llama_cpp_source import SourceMissingError, llama_cpp_source
+from oracle.llama_cpp_source import needed_llama_cpp_source
 from tiny_qwen2_vl import make_tiny_qwen2_5_vl, make_tiny_qwen2_vl
 from tiny_qwen3_5 import make_tiny_qwen3_5
 from tiny_qwen3_vl import make_tiny_qwen3_vl
@@ -35,10 +35,7 @@ PROMPT = "<|im_start|>user\n{}What is it?<|im_end|>\n<|im_start|>assistant\n"
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    try:
-        return llama_cpp_source()
-    except SourceMissingError as error:
-        pytest.skip(str(error))
+    return needed_llama_cpp_source()
 
 
 @pytest.fixture(scope="module", params=MAKERS)

@@ -31,6 +31,16 @@ def llama_cpp_source() -> Path:
     return home
 
 
+def needed_llama_cpp_source() -> Path:
+    """As :func:`llama_cpp_source`; the test is skipped where it cannot be had."""
+    import pytest
+
+    try:
+        return llama_cpp_source()
+    except SourceMissingError as error:
+        pytest.skip(str(error))
+
+
 def _fetch(home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent) as scratch:

@@ -1,22 +1,11 @@
 """What an answer takes is known before, and is what it then takes."""
 
-import numpy as np
 import pytest
+from image_settings import pixels
 
-import edge_mllm
 from edge_mllm.errors import ContextOverflowError, PromptError
 
 QUESTION = "What is the total?"
-
-
-def pixels(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-
-
-@pytest.fixture(params=["onnx", "gguf"])
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
 @pytest.mark.parametrize("options", [{}, {"detail": "low"}, {"max_image_tokens": 30}, {"system": "Be brief."}])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_mllm.machine.cpu import parse_cpuinfo, read_processor
-from edge_mllm.machine.fingerprint import fingerprint, model_files, parse_meminfo
+from edge_mllm.machine.fingerprint import fingerprint, model_files
+from edge_mllm.machine.memory import sizes
 from edge_mllm.machine.peaks import measure_peaks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +59,10 @@ def test_hyperthreads_are_not_cores(tmp_path: Path) -> None:
     assert (processor.physical_cores, processor.clusters) == (2, (2,))
 
 
-def test_meminfo_is_in_bytes() -> None:
-    assert parse_meminfo("MemTotal:  16 kB\nHugePages_Total:   3\n") == {"MemTotal": 16384, "HugePages_Total": 3}
+def test_sizes_are_in_bytes_and_counts_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:  16 kB\nHugePages_Total:   3\nName:\ta kB\nVmRSS:\t    7 kB\n")
+    assert sizes(tmp_path / "meminfo") == {"MemTotal": 16384, "VmRSS": 7168}
+    assert sizes(tmp_path / "none") == {}
 
 
 def test_this_machine_has_a_fingerprint() -> None:

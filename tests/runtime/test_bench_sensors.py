@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_mllm.machine.energy import EnergyRecorder, find_meters, integrate
 from edge_mllm.machine.memory import peak_rss_bytes
-from edge_mllm.machine.thermal import decode_firmware, read_thermal, throttling
+from edge_mllm.machine.sensors.energy import EnergyRecorder, find_meters, integrate
+from edge_mllm.machine.sensors.thermal import decode_firmware, read_thermal, throttling
 from edge_mllm.measure.bench.memory import reset_peak, resident
 
 

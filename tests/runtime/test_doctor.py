@@ -12,17 +12,11 @@ import pytest
 from edge_mllm.machine.cpu import Processor
 from edge_mllm.machine.npu import Npu, QnnLibrary
 from edge_mllm.machine.rknn import RknnLibrary
-from edge_mllm.machine.thermal import Thermal
-from edge_mllm.measure.doctor import (
-    Facts,
-    Finding,
-    LlamaBuild,
-    diagnose,
-    missing_instructions,
-    parse_gcc,
-    parse_system_info,
-)
-from edge_mllm.measure.machine_facts import gather_facts, missing_by_extra
+from edge_mllm.machine.sensors.thermal import Thermal
+from edge_mllm.measure.doctor.diagnosis import diagnose
+from edge_mllm.measure.doctor.facts import Facts, Finding, LlamaBuild, parse_gcc, parse_system_info
+from edge_mllm.measure.doctor.gathering import gather_facts, missing_by_extra
+from edge_mllm.measure.doctor.llama_cpp import missing_instructions
 
 GIB = 1 << 30
 RESULT = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "generic_build.json"

@@ -1,7 +1,7 @@
 """The same model after an interruption in any stage, and hundreds of pictures in a row."""
 
-import numpy as np
 import pytest
+from image_settings import pixels
 
 import edge_mllm
 from edge_mllm import GenerateOptions
@@ -11,16 +11,6 @@ from edge_mllm.machine.memory import resident_bytes
 from edge_mllm.tower.store import EmbeddingStore
 
 QUESTION = "What is the total?"
-
-
-def pixels(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.fixture(params=["onnx", "gguf"])
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
 STAGES = ["load_image", "cut_tiles", "tower's load", "tower", "cache", "prefill", "step"]

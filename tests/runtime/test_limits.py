@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from image_settings import pixels
 
 import edge_mllm
 from edge_mllm import GenerateOptions
@@ -27,16 +27,6 @@ TILER = LongestEdgeGrid(longest_edge=2048, tile=512)
 @pytest.fixture(autouse=True)
 def nothing_kept(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-def pixels(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-
-
-@pytest.fixture(params=["onnx", "gguf"])
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
 @pytest.fixture

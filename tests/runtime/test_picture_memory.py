@@ -93,7 +93,7 @@ def test_headers_of_what_is_no_file():
 
 def test_strips_give_the_same_pixels(files, monkeypatch):
     whole = {file.name: load_rgb(file) for file in files.iterdir()}
-    monkeypatch.setattr("edge_mllm.picture.image._STRIP", 3 * SIDE[0] + 1)
+    monkeypatch.setattr("edge_mllm.picture.rgb._STRIP", 3 * SIDE[0] + 1)
     for file in files.iterdir():
         assert np.array_equal(load_rgb(file), whole[file.name]), file.name
 

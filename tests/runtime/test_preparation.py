@@ -3,8 +3,8 @@
 import threading
 import time
 
-import numpy as np
 import pytest
+from image_settings import pixels
 
 import edge_mllm
 from edge_mllm.decoders.lazy import LazyDecoder
@@ -12,16 +12,6 @@ from edge_mllm.errors import EngineError, ImageError, PartMismatchError, Setting
 
 QUESTION = "What is the total?"
 ENGINES = ["onnx", "gguf"]
-
-
-def pixels(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-
-
-@pytest.fixture(params=ENGINES)
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_settings import pixels
 from tiny_anyres import make_tiny_llava_onevision
 from tiny_gemma3 import make_tiny_gemma3
 from tiny_internvl import make_tiny_internvl
@@ -37,10 +38,6 @@ MAKERS = {
     "thumbnail": make_tiny_internvl,
 }
 FIXED = {"max_new_tokens": 6, "ignore_eos": True}
-
-
-def pixels(seed: int, width: int = 90, height: int = 60) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module", params=["marked tiles", *MAKERS])
@@ -96,7 +93,7 @@ def by_hand(model: edge_mllm.Model, picture: np.ndarray, reduction: TokenReducti
 
 @pytest.mark.parametrize("engine", ["onnx", "gguf"])
 def test_the_prompt_is_the_one_made_by_hand(bundle, engine):
-    picture = pixels(1, 100, 60)
+    picture = pixels(1, 60, 100)
     with opened(bundle, engine) as model, opened(bundle, engine) as other:
         whole = model.generate(QUESTION, [picture], **FIXED)
         for method in METHODS:
@@ -117,7 +114,7 @@ def test_the_prompt_is_the_one_made_by_hand(bundle, engine):
 
 @pytest.mark.parametrize("engine", ["onnx", "gguf"])
 def test_all_tokens_are_as_no_reduction(bundle, engine):
-    picture = pixels(2, 100, 60)
+    picture = pixels(2, 60, 100)
     with opened(bundle, engine) as model:
         off = list(model.stream(QUESTION, [picture], **FIXED))
         for method in METHODS:

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 from call_recorder import Recorder
+from image_settings import pixels
 
 import edge_mllm
 from edge_mllm import GenerateOptions
@@ -16,16 +17,6 @@ from edge_mllm.session.chat_file import ChatFile, read_chat_file, write_chat_fil
 
 ENGINES = ["onnx", "gguf"]
 SHORT = GenerateOptions(max_new_tokens=8, ignore_eos=True)
-
-
-def pixels(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-
-
-@pytest.fixture(params=ENGINES)
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **{**settings, **more})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import edge_mllm
 from edge_mllm.cli.main import app
-from edge_mllm.cli.terminal.options import VisionEngineName
+from edge_mllm.cli.options.model import VisionEngineName
 from edge_mllm.errors import BundleError, ExtraMissingError, PartMismatchError, SettingError
 from edge_mllm.tower.cache import tower_digest
 from edge_mllm.tower.engines import TowerEngine, open_tower

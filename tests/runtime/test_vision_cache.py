@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from bundle_specs import make_spec
+from image_settings import pixels
 
 import edge_mllm
 from edge_mllm.errors import SettingError
@@ -28,10 +29,6 @@ def key(number: int) -> bytes:
 
 def rows(seed: int, tokens: int = 6, width: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32)
-
-
-def pixels(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -244,12 +241,6 @@ def test_digest_tells_towers_apart(tiny_bundle):
         for change in ({"sha256": "0" * 64}, {"precision": "int8"})
     ]
     assert len({tower_digest(each) for each in (spec, *changed)}) == 3
-
-
-@pytest.fixture(params=["onnx", "gguf"])
-def loading(tiny_bundle, request):
-    settings = {"engine": request.param, "threads": 1, "kv_type": "f32", "check_hashes": False}
-    return lambda **more: edge_mllm.load(tiny_bundle, **settings, **more)
 
 
 def test_answers_say_where_the_embeddings_came_from(loading, tmp_path):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from edge_mllm.answer.decoding.cells import CellCache, Wait, picture_ends, prompt_keys
+from edge_mllm.answer.decoding.cells import CellCache
+from edge_mllm.answer.decoding.keys import PictureRows, Wait, picture_ends, prompt_keys
 from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.prompt.build import PromptIds
 
 
 class Prefill:
-    """One prompt on its way into the cache. The cache is cut back to what can be kept when this is made.
+    """One prompt on its way into the cache, which is cut back to what can be kept when its pictures' rows are there.
 
     Args:
         cells: The decoder and what its cache holds.
@@ -30,11 +31,12 @@ class Prefill:
         keep_any: bool = False,
         stops: Collection[int] = (),
     ) -> None:
-        self._cells, self._prompt = cells, prompt
+        self._cells, self._prompt, self._names = cells, prompt, names
         self._keys, self._pictures = prompt_keys(prompt, names), picture_ends(prompt)
         self._borders = cells.borders(prompt, stops)
-        self.ticket, self.kept = cells.begin(self._keys, None if keep_any else self._borders)
-        """What :meth:`CellCache.step` asks for, and the cells that were kept."""
+        self._keep_any = keep_any
+        self.ticket, self.kept = cells.claim(self._keys, None if keep_any else self._borders)
+        """What :meth:`CellCache.step` asks for, and the cells that are kept; :meth:`fill` may find more."""
 
     @property
     def cells(self) -> int:
@@ -68,5 +70,9 @@ class Prefill:
             PromptError: Counts or widths do not match.
             EngineError: The decoder failed, or another answer was begun meanwhile.
         """
+        missing = zip(self._names, embeddings, self.missing, strict=True)
+        pictures = PictureRows({name: rows for name, rows, needed in missing if needed}, wait)
+        borders = None if self._keep_any else self._borders
+        self.kept = self._cells.cut(self.ticket, self._keys, self.kept, borders, pictures)
         segments = splice(self._prompt, embeddings, self._cells.decoder.row_width, grids, kept)
         return self._cells.prefill(self.ticket, self._keys, segments, self._borders, wait)

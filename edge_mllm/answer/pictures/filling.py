@@ -78,6 +78,7 @@ class Filling:
             self._decoder.reserve(begun.cells + max_new_tokens)
             grids, kept = [each.token_grid for each in pictures], [each.kept for each in pictures]
             logits = begun.fill(embeddings, grids, kept, wait=None if arrival is None else arrival.wait)
+            watch.prefilled = begun.cells - begun.kept
         self._anonymous.note()
         return logits
 

@@ -36,18 +36,8 @@ class PairReader:
                 f"'{files.model}' has no chat template in it; is it a base model? take its instruct version"
             )
         self._files, self._tower = files, tower
-        self.tokenizer = vocabulary
+        self.tokenizer, self.name, self.stop_token_ids = vocabulary, files.name, vocabulary.ends
         self._template = PictureTemplate(files.template, vocabulary.special_tokens, MARKER)
-
-    @property
-    def name(self) -> str:
-        """As the file's metadata say."""
-        return self._files.name
-
-    @property
-    def stop_token_ids(self) -> Sequence[int]:
-        """What llama.cpp takes for an end of generation."""
-        return self.tokenizer.ends
 
     def pictures(
         self,

@@ -94,20 +94,11 @@ class BundleReader:
 
     def __init__(self, bundle: OpenBundle, engine: Engine) -> None:
         self.spec, self._engine = bundle.spec, engine
+        self.name, self.stop_token_ids = bundle.spec.name, bundle.spec.prompt.stop_token_ids
         self.tokenizer = bundle.tokenizer()
         self._template = ChatTemplate(bundle.chat_template())
         prompt, n_vocab = self.spec.prompt, self.spec.decoder.n_vocab
         self._grammars = JsonGrammars(bundle.file("tokenizer"), n_vocab, prompt.stop_token_ids, prompt.image_token_id)
-
-    @property
-    def name(self) -> str:
-        """As bundle.json says."""
-        return self.spec.name
-
-    @property
-    def stop_token_ids(self) -> Sequence[int]:
-        """As bundle.json says."""
-        return self.spec.prompt.stop_token_ids
 
     def pictures(
         self,

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 
 class CacheName(StrEnum):
@@ -20,6 +20,7 @@ class CacheName(StrEnum):
 
     models = "models"
     settings = "settings"
+    graphs = "graphs"
     all = "all"
 
 
@@ -42,17 +43,28 @@ def cache(
         CacheName | None,
         typer.Option(
             "--clear",
-            help="Remove models that were fetched by name, settings that were measured for this machine, or both.",
+            help="Remove models that were fetched by name, settings that were measured for this machine, kept graphs, "
+            "or all of them.",
         ),
     ] = None,
-    output: options.JsonOptions,
+    keep_graphs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Keep a bundle's ONNX graphs as ONNX Runtime arranges them on this machine: later loads map them, "
+            "which is faster and shares their memory among processes. They take more than twice their size.",
+        ),
+    ] = None,
+    output: JsonOptions,
 ) -> None:
     """Tell where files lie, how large they are, and clear them; bundles that you made and visual caches stay."""
     if clear is not None:
         freed = _clear(clear)
         if not output.wanted:
             typer.echo(f"{freed / 1e6:.1f} MB freed", err=True)
-    rows = [_models(), _settings()]
+    if keep_graphs is not None:
+        _keep(keep_graphs)
+    rows = [_models(), _settings(), _graphs()]
     if output.wanted:
         output.write([asdict(row) for row in rows])
         return
@@ -71,6 +83,24 @@ def _models() -> Kept:
     files = {each.path_of(name).resolve() for each in records() for name in each.files}
     total = sum(file.stat().st_size for file in files)
     return Kept("models", "fetched by name; HF_HOME moves it", str(default_cache()), len(files), total)
+
+
+def _keep(model: str) -> None:
+    from edge_mllm.session.files import find_model
+    from edge_mllm.session.keep_graphs import keep_graphs
+
+    for name, size in keep_graphs(
+        find_model(model).path, lambda name: typer.echo(f"arranging {name}", err=True)
+    ).items():
+        typer.echo(f"{name}: {size / 1e6:.1f} MB kept", err=True)
+
+
+def _graphs() -> Kept:
+    from edge_mllm.machine.kept_graphs import graphs_folder
+
+    found = [file for file in graphs_folder().rglob("*") if file.is_file()]
+    about = "ONNX graphs as they are arranged on this machine"
+    return Kept("graphs", about, str(graphs_folder()), len(found), sum(file.stat().st_size for file in found))
 
 
 def _settings() -> Kept:
@@ -92,11 +122,15 @@ def _folders() -> list[Path]:
 def _clear(what: CacheName) -> int:
     """Remove, and return the bytes that are free now."""
     from edge_mllm.hub.resolve import forget, records
+    from edge_mllm.machine.kept_graphs import graphs_folder
 
     freed = 0
-    if what is not CacheName.settings:
+    if what in (CacheName.models, CacheName.all):
         freed += sum(forget(each) for each in records())
-    if what is not CacheName.models:
+    if what in (CacheName.graphs, CacheName.all):
+        freed += _graphs().bytes
+        shutil.rmtree(graphs_folder(), ignore_errors=True)
+    if what in (CacheName.settings, CacheName.all):
         freed += _settings().bytes
         for folder in _folders():
             shutil.rmtree(folder)

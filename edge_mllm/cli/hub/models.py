@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.bundle.files import OpenBundle
@@ -23,7 +23,7 @@ def models(
         list[Path] | None, typer.Argument(metavar="[DIRECTORY]...", help="Where to look; default: here.")
     ] = None,
     *,
-    output: options.JsonOptions,
+    output: JsonOptions,
     recipes: Annotated[bool, typer.Option("--recipes", help="List what export can store parts in.")] = False,
     known: Annotated[
         bool,
@@ -66,7 +66,7 @@ def _fetched_rows() -> list[dict[str, Any]]:
     ]
 
 
-def _list_known(output: options.JsonOptions) -> None:
+def _list_known(output: JsonOptions) -> None:
     """The catalogue, with what fits the memory that is free now."""
     from dataclasses import asdict
 
@@ -120,7 +120,7 @@ def _list_known(output: options.JsonOptions) -> None:
     show_text(console, f"{text}{device.processor}, {device.source}")
 
 
-def _list_recipes(output: options.JsonOptions) -> None:
+def _list_recipes(output: JsonOptions) -> None:
     from dataclasses import asdict
 
     from edge_mllm.bundle.recipes import PUBLISHED_SIZES, RECIPE_LIST, TRUE_BITS

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import LayoutOption, PrecisionOption, QuantOption
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.hub.resolve import Fetched, Wanted
@@ -25,13 +26,13 @@ Name = Annotated[
 def pull(
     name: Name,
     *,
-    layout: options.LayoutOption = None,
-    quant: options.QuantOption = None,
-    precision: options.PrecisionOption = None,
+    layout: LayoutOption = None,
+    quant: QuantOption = None,
+    precision: PrecisionOption = None,
     export: Annotated[
         bool, typer.Option("--export", help="Export where there is a checkpoint alone; needs the extra [export].")
     ] = False,
-    output: options.JsonOptions,
+    output: JsonOptions,
 ) -> None:
     """Fetch a model, or look whether there is a newer commit of it; run -m NAME then needs no network."""
     from dataclasses import asdict

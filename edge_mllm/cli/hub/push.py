@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edge_mllm.cli.terminal import options
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 
 @plain_errors
@@ -24,7 +24,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="A repository that is made now is private.")] = False,
     message: Annotated[str, typer.Option("--message", metavar="TEXT", help="Of the commit.")] = "Upload a bundle",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the model card and upload nothing.")] = False,
-    output: options.JsonOptions,
+    output: JsonOptions,
 ) -> None:
     """Upload a bundle with a model card: source, licence, recipe, verification, costs, how to run it."""
     from edge_mllm.errors import SettingError

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_mllm.cli.options.answer import AnswerOptions, SystemOption, TilingOptions
+from edge_mllm.cli.options.given import refuse_unused
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOptions
+from edge_mllm.cli.options.output import QuietOption
 from edge_mllm.cli.questions.deciding import DecisionOptions
-from edge_mllm.cli.terminal import options
 from edge_mllm.cli.terminal.errors import as_typed, fail, plain_errors
-from edge_mllm.cli.terminal.given import refuse_unused
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.batch.run import Progress, Runner
@@ -57,10 +59,10 @@ def batch(
     decide: Annotated[bool, typer.Option("--decide", help="Decide between options instead of answering.")] = False,
     deciding: DecisionOptions,
     working: WorkerOptions,
-    loading: options.ModelOptions,
-    quiet: options.QuietOption = False,
-    system: options.SystemOption = None,
-    answering: options.AnswerOptions,
+    loading: ModelOptions,
+    quiet: QuietOption = False,
+    system: SystemOption = None,
+    answering: AnswerOptions,
 ) -> None:
     """Answer a question about every picture of a folder, or every row of a file.
 
@@ -85,17 +87,15 @@ def batch(
 def _refuse_other_kind(context: typer.Context, *, decide: bool) -> None:
     """Options of answers where rows are decided, and the other way round."""
     own = {field.name for field in fields(DecisionOptions)}
-    other = {field.name for field in fields(options.AnswerOptions)} - {
-        field.name for field in fields(options.TilingOptions)
-    }
+    other = {field.name for field in fields(AnswerOptions)} - {field.name for field in fields(TilingOptions)}
     every = {parameter.name for parameter in context.command.params if parameter.name}
     refuse_unused(context, every - (other if decide else own), "--decide" if decide else "batch without --decide")
 
 
 def _work(
-    loading: options.ModelOptions,
+    loading: ModelOptions,
     working: WorkerOptions,
-    answering: options.AnswerOptions,
+    answering: AnswerOptions,
     deciding: DecisionOptions,
     *,
     decide: bool,

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_mllm.cli.options.answer import ImagesOption, SystemOption, TilingOptions
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOptions
+from edge_mllm.cli.options.output import JsonOptions, QuietOption
 from edge_mllm.cli.questions.deciding import DecisionOptions
-from edge_mllm.cli.terminal import options
 from edge_mllm.cli.terminal.errors import fail, plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 from edge_mllm.cli.terminal.pictures import STANDARD_INPUT, PicturesCommand, read_pictures
 
 if TYPE_CHECKING:
-    from edge_mllm.answer.deciding import DecideSettings
-    from edge_mllm.answer.decision import Decision
+    from edge_mllm.answer.deciding.decision import Decision
+    from edge_mllm.answer.deciding.settings import DecideSettings
     from edge_mllm.batch.deciding import RowDecider
     from edge_mllm.batch.rows import Defaults, Row
     from edge_mllm.session.session import Model
@@ -45,10 +47,10 @@ def decide(
         list[str] | None, typer.Argument(metavar="QUESTION", help="What to ask; several share the pictures.")
     ] = None,
     *,
-    loading: options.ModelOptions,
-    image: options.ImagesOption = None,
+    loading: ModelOptions,
+    image: ImagesOption = None,
     deciding: DecisionOptions,
-    tiling: options.TilingOptions,
+    tiling: TilingOptions,
     questions: Annotated[
         Path | None,
         typer.Option(
@@ -57,9 +59,9 @@ def decide(
             help="JSON Lines with prompt, options and image (or images), - for standard input; JSON Lines come out.",
         ),
     ] = None,
-    output: options.JsonOptions,
-    quiet: options.QuietOption = False,
-    system: options.SystemOption = None,
+    output: JsonOptions,
+    quiet: QuietOption = False,
+    system: SystemOption = None,
 ) -> None:
     """Decide between given answers: the probability of each, from the model's own log-probabilities.
 
@@ -85,7 +87,7 @@ def decide(
         typer.echo(_costs(decisions), err=True)
 
 
-def _check(asked: Sequence[str], questions: Path | None, output: options.JsonOptions) -> None:
+def _check(asked: Sequence[str], questions: Path | None, output: JsonOptions) -> None:
     from edge_mllm.errors import SettingError
 
     if questions is None:
@@ -100,7 +102,7 @@ def _check(asked: Sequence[str], questions: Path | None, output: options.JsonOpt
 
 def _check_options(rows: Sequence[Row]) -> None:
     """Say before a model is loaded that there is nothing to decide between."""
-    from edge_mllm.answer.deciding import checked_options
+    from edge_mllm.answer.deciding.settings import checked_options
 
     for row in rows:
         checked_options(row.options)
@@ -176,7 +178,7 @@ def _write(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _tell(decisions: Sequence[Decision], output: options.JsonOptions) -> None:
+def _tell(decisions: Sequence[Decision], output: JsonOptions) -> None:
     from edge_mllm.cli.terminal.console import wide_console
     from edge_mllm.cli.terminal.tables import show_table
 

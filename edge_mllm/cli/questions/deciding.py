@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from edge_mllm.answer.budget import ImageBudget
-    from edge_mllm.answer.deciding import DecideSettings
+    from edge_mllm.answer.deciding.settings import DecideSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,6 @@ class DecisionOptions:
 
     def settings(self, budget: ImageBudget) -> DecideSettings:
         """What was typed, checked."""
-        from edge_mllm.answer.deciding import DecideSettings
+        from edge_mllm.answer.deciding.settings import DecideSettings
 
         return DecideSettings(whole=self.whole, calibrate=self.calibrate, budget=budget)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_mllm.cli.options.answer import AnswerOptions, ImagesOption, MaxNewTokensOption, SystemOption
+from edge_mllm.cli.options.groups import grouped
+from edge_mllm.cli.options.model import ModelOptions
+from edge_mllm.cli.options.output import QuietOption
 from edge_mllm.cli.talk.talk import Talk, read_chat_pictures
-from edge_mllm.cli.terminal import options
 from edge_mllm.cli.terminal.errors import plain_errors
-from edge_mllm.cli.terminal.groups import grouped
 
 if TYPE_CHECKING:
     from edge_mllm.session.chat import Chat
@@ -20,20 +22,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ChatAnswerOptions(options.AnswerOptions):
+class _ChatAnswerOptions(AnswerOptions):
     """As for ``run``; turns may be longer."""
 
-    max_new_tokens: options.MaxNewTokensOption = 512
+    max_new_tokens: MaxNewTokensOption = 512
 
 
 @plain_errors
 @grouped
 def chat(
     *,
-    loading: options.ModelOptions,
-    image: options.ImagesOption = None,
-    quiet: options.QuietOption = False,
-    system: options.SystemOption = None,
+    loading: ModelOptions,
+    image: ImagesOption = None,
+    quiet: QuietOption = False,
+    system: SystemOption = None,
     chat_file: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +60,7 @@ def chat(
                 talk.conversation.save(chat_file)
 
 
-def _tuned(loading: options.ModelOptions, chat_file: Path | None) -> dict[str, Any]:
+def _tuned(loading: ModelOptions, chat_file: Path | None) -> dict[str, Any]:
     """Settings that ``edge-mllm tune`` kept, unless a chat goes on that was saved with others, as its cache needs."""
     tuned = loading.tuned()
     if not tuned or chat_file is None or not chat_file.exists():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_mllm.cli.terminal.options import JsonOptions
+from edge_mllm.cli.options.output import JsonOptions
 from edge_mllm.errors import SettingError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown(JsonOptions):
-    """Forms that results are shown in; a group of options (:mod:`edge_mllm.cli.terminal.groups`).
+    """Forms that results are shown in; a group of options (:mod:`edge_mllm.cli.options.groups`).
 
     Raises:
         SettingError: two forms are asked for on standard output.

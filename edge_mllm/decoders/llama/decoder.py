@@ -19,13 +19,14 @@ from edge_mllm.bundle.gguf_checks import check_values
 from edge_mllm.bundle.gguf_header import read_gguf
 from edge_mllm.bundle.spec import DecoderSpec, ImageAttention
 from edge_mllm.decoders.llama.batch import row_batch, token_batch
+from edge_mllm.decoders.llama.batches import Batches
 from edge_mllm.decoders.llama.cache_types import bytes_per_value
 from edge_mllm.decoders.llama.context import Capacity, LlamaContext
 from edge_mllm.decoders.llama.mapping import worth_mapping
-from edge_mllm.decoders.llama.token_rows import TokenRows, find_token_rows
+from edge_mllm.decoders.llama.token_rows import find_token_rows
 from edge_mllm.decoders.positions import Placed, PositionTrack, joined
-from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens, Visual
-from edge_mllm.decoders.segments import check_segments, lengths, split_segments, visual_tokens, widened
+from edge_mllm.decoders.protocol import DecoderState, Mark, Segment, Tokens
+from edge_mllm.decoders.segments import check_segments, lengths, visual_tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import ContextOverflowError, EngineError, PartMismatchError
 from edge_mllm.interruption import between_steps
@@ -100,6 +101,7 @@ class LlamaDecoder:
     def set_image_attention(self, kind: ImageAttention) -> None:
         """How pictures attend to themselves, where the file does not say it."""
         self._spec = replace(self._spec, image_attention=kind)
+        self.__dict__.pop("_batches", None)
 
     def reserve(self, n_cells: int) -> None:
         """Make room for ``n_cells`` in one go; more than the context holds is cut to it."""
@@ -120,9 +122,9 @@ class LlamaDecoder:
             EngineError: An id is outside the vocabulary, or this model's tokens are more than rows of a table.
         """
         check_segments([Tokens(ids)], self.row_width, self.n_vocab)
-        if self._rows is None:
+        if self._batches.rows is None:
             raise EngineError(f"{self._path.name}: this model takes token ids only, not their embeddings")
-        return self._rows(ids)
+        return self._batches.rows(ids)
 
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
@@ -131,46 +133,27 @@ class LlamaDecoder:
             raise EngineError("nothing to prefill")
         self._make_room(count, segments, all_logits=all_logits)
         placed = self._track.place(segments)
-        if self._joins(segments):
-            rows = [self.embed(part.ids) if isinstance(part, Tokens) else part.embeddings for part in segments]
-            segments = [Visual(np.concatenate([widened(part, self.row_width) for part in rows]))]
-            placed = [joined(placed)]
+        if self._batches.joins(segments):
+            segments, placed = [self._batches.joined(segments)], [joined(placed)]
         collected: list[FloatArray] = []
         end = self.n_past + count
         for segment, places in zip(segments, placed, strict=True):
-            for start, stop in pairwise([0, *self._ends(segment)]):
+            for start, stop in pairwise([0, *self._batches.ends(segment)]):
                 between_steps()
                 outputs = np.zeros(stop - start, np.int8)
                 outputs[-1] = self.n_past + len(outputs) == end
                 outputs |= all_logits
-                self._run(segment, places, slice(start, stop), outputs, causal=not self._whole(segment))
+                self._run(segment, places, slice(start, stop), outputs, causal=not self._batches.whole_picture(segment))
                 collected += [self._context.logits(int(index)) for index in np.flatnonzero(outputs)]
         return np.stack(collected) if all_logits else collected[-1]
 
     def runs(self, segments: Sequence[Segment]) -> list[list[Segment]]:
         """llama.cpp's batches; text beside pictures as the rows that it is computed as."""
-        if self._track.axes > 1:
-            return [list(segments)]
-        if not self._joins(segments):
-            return [piece for segment in segments for piece in split_segments([segment], 0, self._ends(segment))]
-        rows: list[Segment] = [
-            Visual(widened(self.embed(part.ids), self.row_width)) if isinstance(part, Tokens) else part
-            for part in segments
-        ]
-        return split_segments(rows, 0, self._chunk_ends(sum(lengths(rows))))
+        return [list(segments)] if self._track.axes > 1 else self._batches.runs(segments)
 
-    def _ends(self, segment: Segment) -> list[int]:
-        """Where a segment that goes in by itself is cut."""
-        (count,) = lengths([segment])
-        return [count] if self._whole(segment) else self._chunk_ends(count)
-
-    def _whole(self, segment: Segment) -> bool:
-        """Whether it is a picture whose tokens see each other."""
-        return not isinstance(segment, Tokens) and self._spec.image_attention == "bidirectional"
-
-    def _chunk_ends(self, count: int) -> list[int]:
-        chunk = self._settings.chunk
-        return [min(start + chunk, count) for start in range(0, count, chunk)]
+    def cuts(self, blocks: IntArray) -> Sequence[int]:
+        """Between llama.cpp's batches, wherever positions run on like text and pictures may be cut."""
+        return () if self._track.axes > 1 or not self.can_cut else self._batches.cuts(blocks)
 
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""
@@ -275,15 +258,10 @@ class LlamaDecoder:
         self._context.ensure(Capacity(cells, outputs, batch))
 
     @functools.cached_property
-    def _rows(self) -> TokenRows | None:
-        return find_token_rows(self._path, self._model, self._spec, self._settings)
-
-    def _joins(self, segments: Sequence[Segment]) -> bool:
-        """Whether pictures and the text around them go in as one: not where a picture's tokens see each other."""
-        pictures = any(not isinstance(part, Tokens) for part in segments)
-        if self._spec.image_attention == "bidirectional" or not pictures or len(segments) == 1:
-            return False
-        return self._rows is not None
+    def _batches(self) -> Batches:
+        find_rows = functools.partial(find_token_rows, self._path, self._model, self._spec, self._settings)
+        whole = self._spec.image_attention == "bidirectional"
+        return Batches(find_rows, self.row_width, self._settings.chunk, whole=whole)
 
     def _clean(self) -> None:
         """Remove cells that an interrupted call left behind; all where their state cannot be cut back."""

@@ -136,6 +136,14 @@ class OrtDecoder:
         ends = [end for _, end in chunks(blocks, self._settings.chunk, whole=self._graph.has_blocks)]
         return split_segments(segments, 0, ends)
 
+    def cuts(self, blocks: IntArray) -> Sequence[int]:
+        """Between the runs of the graph, wherever positions run on like text and pictures may be cut."""
+        if self._track.axes > 1 or self._graph.has_blocks or not self.can_cut:
+            return ()
+        if self._prompt is not None:
+            return self._prompt.cuts(len(blocks))
+        return range(self._settings.chunk, len(blocks), self._settings.chunk)
+
     def warm(self, count: int) -> None:
         """Load the prompt weights, where a prefill of ``count`` tokens will use them."""
         if self._prompt is not None and self._prompt.pays(count):

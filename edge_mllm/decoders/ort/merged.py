@@ -92,6 +92,10 @@ class MergedDecoder:
         """One piece."""
         return [list(segments)]
 
+    def cuts(self, blocks: IntArray) -> Sequence[int]:
+        """Between the runs of the graph, wherever positions run on like text."""
+        return () if self._track.axes > 1 else range(self._settings.chunk, len(blocks), self._settings.chunk)
+
     def prefill(self, segments: Sequence[Segment], *, all_logits: bool = False) -> FloatArray:
         """Append segments; return the logits of the last position [n_vocab], or of every position [n, n_vocab]."""
         count = check_segments(segments, self.row_width, self.n_vocab)

@@ -45,6 +45,11 @@ class PromptGraph:
         """Whether it is used for a prefill of so many tokens."""
         return count >= LEAST_RUN
 
+    def cuts(self, count: int) -> list[int]:
+        """Places between its runs in a prefill of ``count`` tokens; what is behind each must be worth it as well."""
+        places = range(self._most, count, self._most)
+        return [place for place in places if self.pays(place) and self.pays(count - place)]
+
     @property
     def waiting_bytes(self) -> int:
         """Bytes of files that loading it would read; 0 when it is loaded."""

@@ -10,8 +10,8 @@ from edge_mllm.answer.answer import Answer
 from edge_mllm.answer.timings import Usage
 from edge_mllm.arrays import RgbArray
 from edge_mllm.errors import BenchError
-from edge_mllm.machine.energy import EnergyRecorder, Meter
-from edge_mllm.machine.thermal import read_thermal, throttling
+from edge_mllm.machine.sensors.energy import EnergyRecorder, Meter
+from edge_mllm.machine.sensors.thermal import read_thermal, throttling
 from edge_mllm.measure.bench.cases import question, sample_picture
 from edge_mllm.measure.bench.result import Case, Counts, Sample
 from edge_mllm.picture.image import load_rgb

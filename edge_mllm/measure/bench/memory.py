@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_mllm.machine.memory import peak_rss_bytes
-
-PROCESS = Path("/proc/self")
+from edge_mllm.machine.memory import PROCESS, peak_rss_bytes, sizes
 
 
 @dataclass(frozen=True)
@@ -29,18 +27,11 @@ def resident(process: Path = PROCESS) -> Resident:
 
     ``smaps_rollup`` is exact; ``status`` may lag by some pages a thread and is read where the former is hidden.
     """
-    try:
-        fields = _fields((process / "smaps_rollup").read_text())
-        rss, anonymous = fields["Rss"], fields["Anonymous"]
-        return Resident(rss, anonymous, rss - anonymous, fields.get("Swap"))
-    except (OSError, KeyError):
-        pass
-    try:
-        fields = _fields((process / "status").read_text())
-        rss, anonymous = fields["VmRSS"], fields["RssAnon"]
-        return Resident(rss, anonymous, rss - anonymous, fields.get("VmSwap"))
-    except (OSError, KeyError):
-        return Resident(peak_rss_bytes() or 0, None, None, None)
+    for file, names in (("smaps_rollup", ("Rss", "Anonymous", "Swap")), ("status", ("VmRSS", "RssAnon", "VmSwap"))):
+        rss, anonymous, swapped = map(sizes(process / file).get, names)
+        if rss is not None and anonymous is not None:
+            return Resident(rss, anonymous, rss - anonymous, swapped)
+    return Resident(peak_rss_bytes() or 0, None, None, None)
 
 
 def reset_peak(process: Path = PROCESS) -> bool:
@@ -50,13 +41,3 @@ def reset_peak(process: Path = PROCESS) -> bool:
     except OSError:
         return False
     return True
-
-
-def _fields(text: str) -> dict[str, int]:
-    """``Name:   123 kB`` lines as bytes."""
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[2] == "kB" and words[0].endswith(":"):
-            found[words[0][:-1]] = int(words[1]) * 1024
-    return found

@@ -11,9 +11,9 @@ from typing import Any
 
 from edge_mllm.answer.answer import StageDevice
 from edge_mllm.errors import ResultFileError
-from edge_mllm.machine.energy import Energy
 from edge_mllm.machine.fingerprint import Machine
 from edge_mllm.machine.peaks import Peaks
+from edge_mllm.machine.sensors.energy import Energy
 from edge_mllm.measure.bench.memory import Resident
 from edge_mllm.measure.bench.stats import Ratio, Summary, summarise
 from edge_mllm.typed_json import FieldError, plain, read_typed

@@ -15,12 +15,13 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from edge_mllm.errors import EdgeMLLMError
-from edge_mllm.machine.energy import find_meters
 from edge_mllm.machine.memory import peak_rss_bytes
+from edge_mllm.machine.sensors.energy import find_meters
 from edge_mllm.measure.bench.answer import measure_answer
 from edge_mllm.measure.bench.memory import resident
 from edge_mllm.measure.bench.result import Case
-from edge_mllm.session.session import Model, load
+from edge_mllm.session.load import load
+from edge_mllm.session.session import Model
 from edge_mllm.typed_json import read_typed
 
 

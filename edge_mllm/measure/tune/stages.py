@@ -16,8 +16,8 @@ from edge_mllm.bundle.published.files import decoder_files
 from edge_mllm.decoders.protocol import Decoder, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import EngineError, ExtraMissingError
-from edge_mllm.machine.fingerprint import parse_meminfo
 from edge_mllm.machine.llama import library
+from edge_mllm.machine.memory import available_bytes
 from edge_mllm.measure.bench.cases import sample_picture
 from edge_mllm.measure.tune.search import Variant, Workload
 from edge_mllm.picture.image import load_rgb
@@ -133,7 +133,7 @@ def usable_variants(path: Path) -> list[Variant]:
     if isinstance(files, PublishedDirectory):
         found = decoder_files(path)
         sizes = {name: sum(file.stat().st_size for file in (each.path, *each.data)) for name, each in found.items()}
-        room = parse_meminfo(Path("/proc/meminfo").read_text()).get("MemAvailable", 0) // 2
+        room = (available_bytes() or 0) // 2
         default = next(iter(found))
         return [Variant("onnx", name) for name in found if name == default or sizes[name] <= room]
     return list(_usable(files))

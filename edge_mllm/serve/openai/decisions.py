@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from edge_mllm.answer.budget import Detail
-from edge_mllm.answer.decision import Decision
+from edge_mllm.answer.deciding.decision import Decision
 from edge_mllm.serve.bodies import Body
 from edge_mllm.serve.context import ServerContext
 from edge_mllm.serve.openai.bodies import ChatMessage, Positive

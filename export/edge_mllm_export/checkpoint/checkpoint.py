@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle.pointers import is_pointer
 from edge_mllm.bundle.template_files import FoundTemplate, TemplateFileError, find_template
 from edge_mllm_export.checkpoint.config_limits import check_config, check_processor
 from edge_mllm_export.checkpoint.licence import read_licence
 from edge_mllm_export.checkpoint.quantised import refuse_quantised, refuse_quantised_tensors
 from edge_mllm_export.checkpoint.tensor_store import TensorInfo, pointers, read_inventory, read_tensor, weight_files
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.tokenizer.directory import DirectoryTokenizer, read_directory_tokenizer
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _MISSING = object()
-_JSON_LIMIT = 1 << 26
-"""Bytes; a configuration file above this is not read. The largest published tokenizer.json files have about 35 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,32 +241,6 @@ def describe_checkpoint(path: Path, id: str, documents: Mapping[str, Mapping[str
         tokenizer_config={},
         tensors={},
     )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: The file is missing, too large, or holds something else.
-    """
-    try:
-        if file.stat().st_size > _JSON_LIMIT:
-            raise CheckpointError(file, "", "is too large for a configuration file")
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(file, "", "is missing") from None
-    except (ValueError, OSError, RecursionError) as error:
-        if file.is_file() and is_pointer(file):
-            raise CheckpointError(file, "", "is a Git LFS pointer; fetch the files with 'git lfs pull'") from error
-        raise CheckpointError(file, "", f"is not JSON ({' '.join(str(error).split())})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(file, "", "is not a JSON object")
-    return document
-
-
-def write_json(file: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON object as transformers lays it out."""
-    file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read_optional(file: Path) -> dict[str, Any]:

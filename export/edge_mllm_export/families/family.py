@@ -118,9 +118,10 @@ class Family:
     """The checkpoint's configuration as transformers' object, or as one of our own class."""
     text_config: Callable[[Checkpoint], dict[str, Any]]
     """The language model's configuration as a plain causal-LM config.json (with model_type, architectures)."""
-    text_tensors: dict[str, str]
-    """Prefixes of the checkpoint's text tensors -> prefixes in the plain causal LM, longest first, for example
-    ``{"model.text_model.": "model.", "lm_head.": "lm_head."}``."""
+    text_tensors: Mapping[str, str] = field(
+        default_factory=lambda: {"model.language_model.": "model.", "lm_head.": "lm_head."}
+    )
+    """Prefixes of the checkpoint's text tensors -> prefixes in the plain causal LM, longest first."""
     left_out: tuple[str, ...] = ()
     """Prefixes of tensors in the checkpoint that no answer needs."""
     tower_shapes: Callable[[Checkpoint], Shapes]
@@ -158,8 +159,6 @@ class Family:
     published: dict[str, Any] | None = None
     """How directories of ONNX files that others published are read without an export, or why they cannot be; None where
     none are known. See :mod:`edge_mllm_export.families.published_layout`."""
-    tiny: dict[str, Any] = field(default_factory=dict)
-    """Config overrides that make a one- or two-layer model for tests."""
 
     def decided(self, checkpoint: Checkpoint) -> tuple[str, ...]:
         """Where the checkpoint's files contradict each other: what they say, and which of it is used."""

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm.bundle.spec import Resample
+from edge_mllm.bundle.spec import ImageSpec, Resample
+from edge_mllm.bundle.tilers import Tiler
 from edge_mllm_export.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class ImageSettings:
             raise self.fault("resample", f"is {json.dumps(value)}, expected 0 to 5")
         return PILLOW_FILTERS[value]
 
-    def affine(self) -> tuple[float, Triple, Triple]:
+    def _affine(self) -> tuple[float, Triple, Triple]:
         """Rescale factor, mean and standard deviation; steps that are left out become the identity.
 
         Raises:
@@ -154,6 +155,19 @@ class ImageSettings:
         if not min(std) > 0:
             raise self.fault("image_std", f"is {json.dumps(self.values['image_std'])}, expected numbers above 0")
         return float(rescale), self._triple("image_mean"), std
+
+    def spec(self, tiler: Tiler, several: Tiler | None = None) -> ImageSpec:
+        """The image processing of a bundle.
+
+        Args:
+            tiler: How pictures are cut.
+            several: How they are where a conversation has more than one; None for the same.
+
+        Raises:
+            CheckpointError: A value that a step needs is missing or makes no sense.
+        """
+        rescale, mean, std = self._affine()
+        return ImageSpec(tiler=tiler, several=several, resample=self.resample, rescale=rescale, mean=mean, std=std)
 
     def fill(self) -> tuple[int, int, int]:
         """The mean as an 8-bit colour, which some classes pad with.

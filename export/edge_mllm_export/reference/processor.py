@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_mllm.errors import SettingError
-from edge_mllm_export.checkpoint.checkpoint import read_json
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.reference.own_processor import load_own_processor, processor_class
 from edge_mllm_export.reference.tokenizer_choice import choose_tokenizer
 from edge_mllm_export.source.layouts.ferret import is_ferret_original

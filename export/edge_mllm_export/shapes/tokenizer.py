@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
+from edge_mllm_export.json_files import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm.hub.progress import byte_progress
-from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint, write_json
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.checkpoint.shard_writer import ShardWriter
 from edge_mllm_export.disk import require_space
 from edge_mllm_export.families.registry import own_model_class
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.shapes.plan import PREFIX, ShapePlan, load_shape
 from edge_mllm_export.shapes.tokenizer import write_tokenizer
 

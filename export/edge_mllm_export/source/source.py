@@ -13,7 +13,6 @@ from edge_mllm_export.checkpoint.checkpoint import (
     Checkpoint,
     describe_checkpoint,
     open_checkpoint,
-    read_json,
     read_processor,
     refuse_pointers,
 )
@@ -21,6 +20,7 @@ from edge_mllm_export.checkpoint.quantised import refuse_quantised, refuse_quant
 from edge_mllm_export.checkpoint.tensor_store import TensorInfo, read_inventory
 from edge_mllm_export.errors import AdapterError, QuantisedError, SourceError
 from edge_mllm_export.families.registry import family_of
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.shapes import PREFIX, load_shape, open_shape
 from edge_mllm_export.source.adapter.config import AdapterConfig, read_adapter_config
 from edge_mllm_export.source.adapter.merge import is_adapter, merge_adapter

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import read_json
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.tokenizer.sentencepiece import convert_sentencepiece
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ and it is followed; :func:`class_tokenizer` is what a user of transformers gets,
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,15 +87,7 @@ def read_settings(directory: Path) -> dict[str, Any]:
         CheckpointError: It is no JSON object.
     """
     file = directory / SETTINGS
-    if not file.is_file():
-        return {}
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(file, "", f"is not JSON ({_line(error)})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(file, "", "is not a JSON object")
-    return document
+    return read_json(file) if file.is_file() else {}
 
 
 def _check_numbers(directory: Path, given: dict[str, int | None]) -> None:

@@ -27,7 +27,8 @@ from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.decoders.protocol import Tokens
 from edge_mllm.prompt.build import PromptIds
 from edge_mllm.session.files import open_bundle
-from edge_mllm.session.session import Model, load
+from edge_mllm.session.load import load
+from edge_mllm.session.session import Model
 from edge_mllm.tower.placement import Placement, Provider, place_tower
 from edge_mllm.tower.tower import VisionTower
 from edge_mllm_export.verify.agreement import CLOSE_CALL, margins

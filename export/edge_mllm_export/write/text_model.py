@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.checkpoint.shard_writer import save_tensors
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.inventory import text_names, text_source
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.write.tokenizer_files import tokenizer_json, tokenizer_settings
 
 if TYPE_CHECKING:

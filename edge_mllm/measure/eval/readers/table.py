@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_mllm.bundle.checked import sha256_of
@@ -88,12 +89,6 @@ def _resolve_references(rows: list[Row]) -> list[Row]:
         if not row.pictures and reference and reference in by_index:
             owner = by_index[reference]
             values = {name: value for name, value in row.values.items() if name != "image"}
-            row = Row(
-                number=row.number,
-                values=values,
-                pictures=owner.pictures,
-                same_picture=owner.same_picture,
-                problem=row.problem,
-            )
+            row = replace(row, values=values, pictures=owner.pictures, same_picture=owner.same_picture)
         resolved.append(row)
     return resolved

@@ -42,15 +42,8 @@ _CLASSES = {"BlueLMVImageProcessor": DEFAULTS, "LlavaNextImageProcessor": DEFAUL
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     tile = anyres.tile_side(settings)
-    return ImageSpec(
-        tiler=BestFitGrid(tile=tile, grids=anyres.grids(settings, tile), slack=_alpha(settings)),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
-    )
+    return settings.spec(BestFitGrid(tile=tile, grids=anyres.grids(settings, tile), slack=_alpha(settings)))
 
 
 def _alpha(settings: ImageSettings) -> float:
@@ -113,7 +106,6 @@ FAMILY = Family(
     decoder=partial(decoder_spec, config=_config),
     config=_config,
     text_config=partial(text_config, config=_config),
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,
     build_tower=_TOWER.build,

@@ -48,19 +48,14 @@ _CLASSES: dict[str, dict[str, Any]] = {
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json; it and the model must name the same grids."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     settings.require("do_resize", "pictures would keep their size")
     if settings.step("do_center_crop"):
         raise settings.fault("do_center_crop", "is true, which no released model of this kind uses")
     if settings.resample != "bicubic":  # what Pillow does where it is not told, before CLIP's processor sees a tile
         raise settings.fault("resample", f"is {settings.values['resample']!r}, but this model's code resizes with 3")
     tile = anyres.tile_side(settings)
-    return ImageSpec(
-        tiler=anyres.best_fit_grid(_config(checkpoint), settings, tile, Stitch(plain=True), fit="stretch"),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
+    return settings.spec(
+        anyres.best_fit_grid(_config(checkpoint), settings, tile, Stitch(plain=True), fit="stretch"),
     )
 
 
@@ -128,7 +123,6 @@ FAMILY = Family(
     decoder=decoder_spec,
     config=_config,
     text_config=partial(text_config, config=_config),
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,
     build_tower=_TOWER.build,

@@ -53,9 +53,8 @@ _CROPS: dict[str, Any] = {"min_crop": 256, "max_crops": 4, "min_ratio": 1.2}
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json. Pan-and-scan is the caller's choice, in the reference as here."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     settings.require("do_resize", "pictures would keep their size")
-    return ImageSpec(tiler=_tiler(checkpoint), resample=settings.resample, rescale=rescale, mean=mean, std=std)
+    return settings.spec(_tiler(checkpoint))
 
 
 def _tiler(checkpoint: Checkpoint) -> PanAndScan | SingleTile:
@@ -176,7 +175,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
     build_tower=build_tower,
     counts=counts,

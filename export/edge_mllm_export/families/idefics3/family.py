@@ -50,12 +50,11 @@ no model sees."""
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     settings.require("do_resize", "pictures would keep their size before they are cut")
     tiler = LongestEdgeGrid(
         longest_edge=_edge(settings, "size"), tile=_tile(checkpoint), split=settings.step("do_image_splitting")
     )
-    return ImageSpec(tiler=tiler, resample=settings.resample, rescale=rescale, mean=mean, std=std)
+    return settings.spec(tiler)
 
 
 def _edge(settings: ImageSettings, field: str) -> int:

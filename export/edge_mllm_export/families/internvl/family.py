@@ -51,20 +51,13 @@ _CLASSES: dict[str, dict[str, Any]] = {
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json. The processor always cuts tiles, whatever ``crop_to_patches`` says there."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     least, most = settings.number("min_patches"), settings.number("max_patches")
     if least > most:
         reason = f"is {most!r} with min_patches {least!r}, expected 1 <= min_patches <= max_patches"
         raise settings.fault("max_patches", reason)
     if not settings.step("do_resize") and most == 1:  # several tiles are resized in any case
         settings.require("do_resize", "pictures would keep their size")
-    return ImageSpec(
-        tiler=AspectGrid(tile=_tile(checkpoint), min_tiles=least, max_tiles=most),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
-    )
+    return settings.spec(AspectGrid(tile=_tile(checkpoint), min_tiles=least, max_tiles=most))
 
 
 def _tile(checkpoint: Checkpoint) -> int:
@@ -181,7 +174,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
     build_tower=build_tower,
     adapt_processor=adapt_processor,

@@ -54,8 +54,7 @@ TOWERS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
-    return ImageSpec(tiler=_tiler(settings), resample=settings.resample, rescale=rescale, mean=mean, std=std)
+    return settings.spec(_tiler(settings))
 
 
 def _tiler(settings: ImageSettings) -> SingleTile:
@@ -193,7 +192,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,
     build_tower=_TOWER.build,

@@ -40,15 +40,8 @@ with tiles that no model sees."""
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     tile = anyres.tile_side(settings)
-    return ImageSpec(
-        tiler=anyres.best_fit_grid(resolved_config(checkpoint), settings, tile, Stitch()),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
-    )
+    return settings.spec(anyres.best_fit_grid(resolved_config(checkpoint), settings, tile, Stitch()))
 
 
 def vision_spec(checkpoint: Checkpoint) -> VisionSpec:
@@ -73,7 +66,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,
     build_tower=_TOWER.build,

@@ -45,17 +45,12 @@ _RATIO = re.compile(r"anyres_max_([1-9]\d{0,2})")
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     tile = anyres.tile_side(settings)
     settings.require("do_resize", "several pictures would keep their sizes")
     stitch = Stitch(max_tiles=most_tiles(checkpoint))
-    return ImageSpec(
-        tiler=anyres.best_fit_grid(resolved_config(checkpoint), settings, tile, stitch),
+    return settings.spec(
+        anyres.best_fit_grid(resolved_config(checkpoint), settings, tile, stitch),
         several=SingleTile(tile=tile, fit="pad", fill=settings.fill(), stitch=Stitch()),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
     )
 
 
@@ -148,7 +143,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=_TOWER.shapes,
     stored_tower=_TOWER.stored,
     build_tower=_TOWER.build,

@@ -118,19 +118,14 @@ def _settings(checkpoint: Checkpoint) -> ImageSettings:
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read the image processor's settings; without slices a picture is what it is with one at most."""
     settings, merge = _settings(checkpoint), _merge(checkpoint)
-    rescale, mean, std = settings.affine()
     patch, most = settings.number("patch_size"), settings.number("max_slice_nums")
-    return ImageSpec(
-        tiler=AdaptiveSlices(
+    return settings.spec(
+        AdaptiveSlices(
             tile=settings.number("scale_resolution", least=patch * merge),
             patch=patch,
             max_slices=most if settings.step("slice_mode") else 1,
             merge=merge,
         ),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
     )
 
 
@@ -245,7 +240,6 @@ FAMILY = Family(
     decoder=decoder_spec,
     config=config_of,
     text_config=language_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     left_out=("mtp.",),
     tower_shapes=tower_shapes,
     stored_tower=stored_tower,

@@ -47,20 +47,13 @@ _CLASSES = {"Qwen2VLImageProcessor": _CLASS_DEFAULTS}
 def image_spec(checkpoint: Checkpoint) -> ImageSpec:
     """Read preprocessor_config.json."""
     settings = image_settings(checkpoint, _CLASSES)
-    rescale, mean, std = settings.affine()
     settings.require("do_resize", "pictures would keep their size, which need not be whole patches")
     unit = patch_input(checkpoint).patch * patch_input(checkpoint).merge
     least, most = _bounds(settings)
     if not (least <= most and most >= unit**2):
         reason = f"is {most!r} with min_pixels {least!r}, expected {unit**2} or more and 0 < min_pixels <= max_pixels"
         raise settings.fault("max_pixels", reason)
-    return ImageSpec(
-        tiler=NativeResolution(unit=unit, min_pixels=least, max_pixels=most),
-        resample=settings.resample,
-        rescale=rescale,
-        mean=mean,
-        std=std,
-    )
+    return settings.spec(NativeResolution(unit=unit, min_pixels=least, max_pixels=most))
 
 
 def _bounds(settings: ImageSettings) -> tuple[int, int]:
@@ -277,7 +270,6 @@ FAMILY = Family(
     prompt=prompt_spec,
     decoder=decoder_spec,
     text_config=text_config,
-    text_tensors={"model.language_model.": "model.", "lm_head.": "lm_head."},
     tower_shapes=tower_shapes,
     stored_tower=stored_tower,
     build_tower=build_tower,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_mllm_export.checkpoint.checkpoint import read_json
 from edge_mllm_export.errors import AdapterError
+from edge_mllm_export.json_files import read_json
 
 FILE = "adapter_config.json"
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from edge_mllm.bundle.template_files import JINJA, JSON, NAMED, TemplateFileError, find_template
 from edge_mllm.hub.progress import byte_progress
-from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint, read_json, write_json
+from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.checkpoint.licence import UNKNOWN, read_licence
 from edge_mllm_export.checkpoint.shard_writer import ShardWriter
 from edge_mllm_export.checkpoint.tensor_store import DTYPES, TensorInfo, read_header, read_tensor, renamer
 from edge_mllm_export.disk import require_space
 from edge_mllm_export.errors import AdapterError
+from edge_mllm_export.json_files import read_json, write_json
 from edge_mllm_export.source.adapter.config import FILE, AdapterConfig
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from edge_mllm.hub.fetch import Repository, is_unreachable
 from edge_mllm.hub.names import split_id
-from edge_mllm_export.checkpoint.checkpoint import read_json
 from edge_mllm_export.checkpoint.quantised import refuse_quantised
 from edge_mllm_export.errors import SourceError
+from edge_mllm_export.json_files import read_json
 
 _log = logging.getLogger(__name__)
 

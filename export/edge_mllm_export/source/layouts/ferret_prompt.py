@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.source.layouts.llava_prompt import check_cut
 from edge_mllm_export.source.vocabulary import has_slow_files, tokenizer_document
 from edge_mllm_export.tokenizer.directory import read_settings

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import read_json, write_json
 from edge_mllm_export.checkpoint.tensor_store import TensorInfo, read_inventory, read_tensor
 from edge_mllm_export.errors import CheckpointError, UnsupportedArchitectureError
+from edge_mllm_export.json_files import read_json, write_json
 from edge_mllm_export.source.layouts import internlm2
 from edge_mllm_export.source.layouts.native import Documents, write_native
 from edge_mllm_export.tokenizer.directory import file_tokenizer, read_settings, save_tokenizer

@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import write_json
 from edge_mllm_export.tokenizer.directory import read_settings, save_tokenizer
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_mllm_export.checkpoint.checkpoint import write_json
 from edge_mllm_export.checkpoint.shard_writer import ShardWriter
 from edge_mllm_export.errors import CheckpointError
+from edge_mllm_export.json_files import write_json
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,16 +18,13 @@ from edge_mllm_export.checkpoint.tensor_store import SINGLE, TensorInfo, read_in
 from edge_mllm_export.errors import RecipeError, TensorsError
 from edge_mllm_export.gguf.file import GgufTensor, GgufType, gguf_library, write_gguf
 from edge_mllm_export.gguf.header import read_entries
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.tokenizer.gguf_vocabulary import Vocabulary, read_vocabulary
-from edge_mllm_export.write.gguf.backbones import (
-    Backbone,
-    check_backbone,
-    find_backbone,
-    interleave_rotary,
-)
+from edge_mllm_export.write.gguf.backbones import Backbone, check_backbone, find_backbone
 from edge_mllm_export.write.gguf.quantise import RECIPE_TYPES, QuantiseOptions, quantise_gguf
 from edge_mllm_export.write.gguf.refine import gguf_names, refine_gguf
 from edge_mllm_export.write.gguf.report import GgufReport, read_report
+from edge_mllm_export.write.gguf.rotary import interleave_rotary
 from edge_mllm_export.write.gguf.text_config import TextConfig
 from edge_mllm_quant.recipes.override import OverrideError, pattern_of
 
@@ -87,7 +83,7 @@ def _quantise(
             raise OverrideError(typed, "no tensor of the decoder has such a name, as blk.0.ffn_down has")
     if not options.moments:
         return quantise_gguf(plain, out, recipe, options)
-    config = TextConfig(json.loads((text_dir / "config.json").read_text(encoding="utf-8")))
+    config = TextConfig(read_json(text_dir / "config.json"))
     tied = "output.weight" not in present
     layers = int(config.need("num_hidden_layers"))
     named = gguf_names(options.moments, find_backbone(config).arch, layers=layers, tied=tied)
@@ -98,7 +94,7 @@ def _quantise(
 
 
 def _write_plain(text_dir: Path, out: Path, name: str, dtype: GgufType | None) -> None:
-    config = TextConfig(json.loads((text_dir / "config.json").read_text(encoding="utf-8")))
+    config = TextConfig(read_json(text_dir / "config.json"))
     backbone = check_backbone(config)
     vocabulary = read_vocabulary(text_dir, config.need("vocab_size"))
     weights = read_inventory(text_dir, config.need("model_type"))

@@ -43,9 +43,7 @@ def check_states(config: TextConfig) -> None:
             f"is {values}, but llama.cpp computes with heads as wide as those of keys ({keys}); use `format='onnx'`"
         )
         raise CheckpointError("config.json", "linear_value_head_dim", reason)
-    if config.get("hidden_act", "silu") != "silu":
-        reason = f"is {config.get('hidden_act')!r}, but llama.cpp computes silu here"
-        raise CheckpointError("config.json", "hidden_act", reason)
+    config.check_activation("silu")
 
 
 def stored_name(name: str) -> str:

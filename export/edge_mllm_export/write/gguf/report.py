@@ -8,9 +8,6 @@ from pathlib import Path
 
 from edge_mllm_export.gguf.header import read_entries
 
-FOUR_BIT_LIMIT = 5.0
-"""A file above this many bits per weight is not called 4-bit."""
-
 
 @dataclass(frozen=True)
 class GgufReport:
@@ -25,11 +22,6 @@ class GgufReport:
     recipe: str = ""
     types: tuple[tuple[str, int], ...] = ()
     """Type name and number of weights in it, the largest first."""
-
-    @property
-    def four_bit(self) -> bool:
-        """Whether the file may be called a 4-bit file."""
-        return self.bits_per_weight <= FOUR_BIT_LIMIT
 
     @property
     def label(self) -> str:

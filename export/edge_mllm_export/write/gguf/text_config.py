@@ -28,6 +28,12 @@ class TextConfig:
         value = self.values.get(name)
         return default if value is None else value
 
+    def check_activation(self, computed: str) -> None:
+        """Refuse another activation than the one that llama.cpp computes for this architecture."""
+        found = self.get("hidden_act", computed)
+        if found != computed:
+            raise CheckpointError("config.json", "hidden_act", f"is {found!r}, but llama.cpp computes {computed} here")
+
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""

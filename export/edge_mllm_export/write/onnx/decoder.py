@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edge_mllm_export.errors import DecoderBuildError
 from edge_mllm_export.families.inventory import empty_causal_lm
 from edge_mllm_export.families.text_config import DEEPSTACK
+from edge_mllm_export.json_files import read_json
 from edge_mllm_export.write.onnx.attention import attend_both_ways
 from edge_mllm_export.write.onnx.builder import builder_source
 from edge_mllm_export.write.onnx.cache import quantise_cache
@@ -97,7 +97,7 @@ def write_decoder_onnx(
         built = Path(scratch) / "built"
         _run_builder(builder_source(text_dir, Path(scratch)), built, Path(scratch) / "cache", recipe)
         model = _load_graph(built / GRAPH)
-        config = json.loads((text_dir / "config.json").read_text(encoding="utf-8"))
+        config = read_json(text_dir / "config.json")
         check_weights(model, text_dir)
         write_rotary_tables(model, config)
         use_plain_rotary(model)
@@ -120,7 +120,7 @@ def _refuse_ambiguous_head(text_dir: Path) -> None:
     """The builder takes every linear layer with as many outputs as the vocabulary has tokens for the head."""
     import torch
 
-    config = json.loads((text_dir / "config.json").read_text(encoding="utf-8"))
+    config = read_json(text_dir / "config.json")
     model = empty_causal_lm(config)
     head = model.get_output_embeddings()
     wide = [
@@ -234,7 +234,7 @@ def _stored_weights(text_dir: Path) -> int:
     """Values the decoder file stores: every tensor but the table, and the head even when it is tied to the table."""
     from safetensors import safe_open
 
-    config = json.loads((text_dir / "config.json").read_text(encoding="utf-8"))
+    config = read_json(text_dir / "config.json")
     total = 0
     with safe_open(text_dir / "model.safetensors", framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)

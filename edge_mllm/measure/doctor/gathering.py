@@ -12,13 +12,13 @@ from pathlib import Path
 
 from edge_mllm.errors import ExtraMissingError
 from edge_mllm.machine.cpu import read_processor
-from edge_mllm.machine.energy import find_meters
-from edge_mllm.machine.fingerprint import parse_meminfo
+from edge_mllm.machine.memory import MEMORY, sizes
 from edge_mllm.machine.npu import NpuError, QnnLibrary, find_npus, qnn_library
 from edge_mllm.machine.others import others_now
 from edge_mllm.machine.rknn import RknnLibrary, rknn_library
-from edge_mllm.machine.thermal import read_thermal
-from edge_mllm.measure.doctor import Facts, LlamaBuild, parse_gcc, parse_system_info
+from edge_mllm.machine.sensors.energy import find_meters
+from edge_mllm.machine.sensors.thermal import read_thermal
+from edge_mllm.measure.doctor.facts import Facts, LlamaBuild, parse_gcc, parse_system_info
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _DISTRIBUTION = "edge-mllm"
@@ -31,7 +31,7 @@ def gather_facts() -> Facts:
     meters = find_meters()
     return Facts(
         processor=read_processor(),
-        memory=parse_meminfo(_read(Path("/proc/meminfo"))),
+        memory=sizes(MEMORY),
         thermal=read_thermal(),
         others=others_now(),
         environment={name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
@@ -114,10 +114,3 @@ def _rknn() -> RknnLibrary | str:
         return rknn_library()
     except (ExtraMissingError, NpuError) as error:
         return str(error)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

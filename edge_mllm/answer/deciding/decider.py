@@ -7,134 +7,27 @@ Before Use", arXiv 2102.09690; Holtzman et al., "Surface Form Competition", arXi
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from edge_mllm.answer.budget import ImageBudget
-from edge_mllm.answer.decision import Decision, DecisionTimings, DecisionUsage, OptionScore, shares
-from edge_mllm.answer.decoding.options import OptionLogprobs, option_ids
-from edge_mllm.answer.messages import assistant_message, last_question
+from edge_mllm.answer.deciding.decision import Decision, DecisionTimings, DecisionUsage, OptionScore, shares
+from edge_mllm.answer.deciding.empty_answers import Asked, EmptyAnswers
+from edge_mllm.answer.deciding.option_tokens import tell_apart, tokens_of_options
+from edge_mllm.answer.deciding.settings import DecideSettings
+from edge_mllm.answer.decoding.options import OptionLogprobs
+from edge_mllm.answer.messages import last_question
 from edge_mllm.answer.pictures.picture import ConversationPicture
 from edge_mllm.answer.pipeline import Conversation, Pipeline, Weighed
-from edge_mllm.answer.request import PictureOptions, budget_of
 from edge_mllm.answer.timings import Stage, Stopwatch
-from edge_mllm.arguments import require, require_known
 from edge_mllm.arrays import IntArray
-from edge_mllm.errors import PromptError, SettingError
+from edge_mllm.errors import SettingError
 from edge_mllm.picture.image import Picture
 from edge_mllm.prompt.template import Message
 
 _GREY = 127
 """Of an empty picture: the middle of the range."""
-_MOST_REMEMBERED = 1024
-Asked = tuple[bytes, tuple[tuple[int, int], ...], tuple[bytes, ...], str]
-"""A question without its pictures' contents: prompt, sizes, options, budget."""
-
-
-class DecideOptions(PictureOptions, total=False):
-    """The options of one decision, as :meth:`edge_mllm.Model.decide` takes them by name."""
-
-    whole: bool
-    """Score each option as the whole answer, its end included (default). False scores it as the answer's beginning:
-    then an option of one token takes no run of the decoder beside the prompt's."""
-    calibrate: bool
-    """Take off what the model says of an empty picture of the same size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecideSettings:
-    """How to decide.
-
-    Raises:
-        SettingError: A value is of another type.
-    """
-
-    whole: bool = True
-    calibrate: bool = False
-    budget: ImageBudget = field(default_factory=ImageBudget)
-
-    def __post_init__(self) -> None:
-        require("whole", self.whole, bool)
-        require("calibrate", self.calibrate, bool)
-
-
-def decide_settings(options: DecideOptions) -> DecideSettings:
-    """Options by name, as one checked value.
-
-    Raises:
-        SettingError: There is no such option, or a value is outside its range or of another type.
-    """
-    require_known(options, DecideOptions)
-    whole, calibrate = options.get("whole", True), options.get("calibrate", False)
-    return DecideSettings(whole=whole, calibrate=calibrate, budget=budget_of(options))
-
-
-def checked_options(options: Iterable[str]) -> list[str]:
-    """Options without the white space around them: a model's template writes what stands before an answer.
-
-    Raises:
-        SettingError: They are no list of at least two different texts.
-    """
-    if isinstance(options, str | bytes | Mapping) or not isinstance(options, Iterable):
-        shown = repr(options) if isinstance(options, str) else f"of type {type(options).__name__}"
-        raise SettingError(f"options is {shown}; it must be a list of texts")
-    found = []
-    for option in options:
-        require("an option", option, str, "a text")
-        if not option.strip():
-            raise SettingError("an option is empty; leave it out")
-        if option.strip() in found:
-            raise SettingError(f"the option {option.strip()!r} is given twice")
-        found.append(option.strip())
-    if len(found) < 2:
-        raise SettingError(f"a decision needs two options or more, {len(found)} given")
-    return found
-
-
-def tokens_of_options(
-    pipeline: Pipeline, asked: Conversation, options: Sequence[str], *, whole: bool = True
-) -> list[IntArray]:
-    """Token ids int64 [n] of each option as the answer to a conversation; the one that ends it where it is ``whole``.
-
-    Raises:
-        PromptError: The model's template does not continue the prompt with an option, or it holds the end of an answer.
-    """
-    prompt = pipeline.prompt(asked).ids
-    reader = pipeline.parts.reader
-    stops = list(reader.stop_token_ids)
-    found = []
-    for option in options:
-        said = Conversation([*asked.messages, assistant_message(option)], asked.pictures)
-        ids = option_ids(prompt, pipeline.prompt(said).ids, stops, option)
-        if len(ids) < 2 or np.isin(reader.text_ids(option), stops).any():
-            raise PromptError(f"the option {option!r} ends the answer for this model; use other words")
-        found.append(ids if whole else ids[:-1])
-    return found
-
-
-class EmptyAnswers:
-    """What a model says of empty pictures, remembered: questions repeat from picture to picture."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[Asked, tuple[OptionLogprobs, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Asked) -> tuple[OptionLogprobs, ...] | None:
-        """Log-probabilities of each option's tokens, where they are known."""
-        with self._lock:
-            return self._known.get(key)
-
-    def put(self, key: Asked, logprobs: tuple[OptionLogprobs, ...]) -> None:
-        """Remember them, and forget the oldest where there are too many."""
-        with self._lock:
-            self._known[key] = logprobs
-            while len(self._known) > _MOST_REMEMBERED:
-                self._known.popitem(last=False)
 
 
 class Decider:
@@ -183,7 +76,7 @@ class Decider:
 
         Args:
             messages: Said so far, with places for the pictures; the last one is the user's.
-            options: From :func:`checked_options`.
+            options: From :func:`edge_mllm.answer.deciding.settings.checked_options`.
 
         Raises:
             PromptError: The template refuses the messages or an option, or options are the same or begin alike.
@@ -224,7 +117,7 @@ class Decider:
 
     def _ids(self, asked: Conversation, options: Sequence[str]) -> list[IntArray]:
         ids = tokens_of_options(self._pipeline, asked, options, whole=self.settings.whole)
-        _tell_apart(options, ids)
+        tell_apart(options, ids)
         return ids
 
     def _about_empty(self, asked: Conversation, ids: Sequence[IntArray]) -> tuple[Asked, tuple[OptionLogprobs, ...]]:
@@ -242,23 +135,6 @@ class Decider:
         self._calibrated_s[key] = watch.spent_s
         self._before["load"] += watch.timings().load_s
         return key, found
-
-
-def _tell_apart(options: Sequence[str], ids: Sequence[IntArray]) -> None:
-    """Refuse options of which one answer would be both.
-
-    Raises:
-        PromptError: Two are the same tokens, or one begins with another and only beginnings are scored.
-    """
-    for place, own in enumerate(ids):
-        for other, longer in enumerate(ids):
-            if other == place or not np.array_equal(own, longer[: len(own)]):
-                continue
-            if len(own) == len(longer):
-                same = f"the option {options[place]!r} is the same to this model as {options[other]!r}"
-                raise PromptError(f"{same}; leave one out")
-            begun = f"the option {options[place]!r} is the beginning of {options[other]!r}"
-            raise PromptError(f"{begun}; score whole answers (`whole`) or use other words")
 
 
 def _scored(

@@ -1,0 +1,1 @@
+"""Questions with given options: settings, what each option scores, the decision."""

@@ -1,0 +1,1 @@
+"""Options that several commands share, in groups by subject."""

@@ -1,0 +1,1 @@
+"""What a board measures of itself: energy, temperature, throttling."""
