@@ -30,6 +30,7 @@ MAKERS = {
     "gemma3": ("tiny_gemma3", "make_tiny_gemma3"),
     "minicpm_v": ("tiny_minicpm_v", "make_tiny_minicpm_v"),
     "minicpm_v_4_6": ("tiny_minicpm_v_4_6", "make_tiny_minicpm_v_4_6"),
+    "minicpm_v_4_7": ("tiny_minicpm_v_4_7", "make_tiny_minicpm_v_4_7"),
 }
 """Family -> module and function that make its tiny checkpoint; a new family is added here."""
 

@@ -28,9 +28,10 @@ def make_tiny_minicpm_v_4_6(
     layers: tuple[str, ...] = LAYERS,
     nested: bool = False,
     processor: dict[str, Any] | None = None,
+    name: str = SHAPE,
     **text: Any,
 ) -> Path:
-    """Write a complete tiny MiniCPMV4_6ForConditionalGeneration checkpoint directory and return it.
+    """Write a complete tiny checkpoint directory of MiniCPM-V 4.6 or its successor and return it.
 
     Args:
         directory: Where to write.
@@ -43,15 +44,19 @@ def make_tiny_minicpm_v_4_6(
         layers: Kinds of the language model's layers.
         nested: The image processor's settings lie in processor_config.json, as in the published model.
         processor: Those of them that differ.
+        name: Of the shape whose classes, tokens and settings it has.
         **text: Overrides of the text configuration.
     """
-    from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration
+    import transformers
 
-    shape = load_shape(SHAPE)
-    moved = {name: id_ - shape.tokenizer.base_size + BASE for name, id_ in shape.config.items() if _is_id(name, id_)}
+    shape = load_shape(name)
+    (kind,) = shape.config["architectures"]
+    model_class = getattr(transformers, kind)
+    base = shape.tokenizer.base_size
+    moved = {key: _moved(id_, base) for key, id_ in shape.config.items() if _is_id(key, id_)}
     kinds = {"layer_types": list(layers), "num_hidden_layers": len(layers), "tie_word_embeddings": tied}
     patch = shape.config["vision_config"]["patch_size"]
-    config = MiniCPMV4_6Config(
+    config = model_class.config_class(
         text_config=_TEXT | kinds | text,
         vision_config=_VISION | {"num_hidden_layers": depth, "image_size": side * patch, "patch_size": patch},
         insert_layer_id=1,
@@ -59,9 +64,9 @@ def make_tiny_minicpm_v_4_6(
         downsample_mode=mode,
         **moved,
     )
-    model = MiniCPMV4_6ForConditionalGeneration(config).eval()
+    model = model_class(config).eval()
     randomise(model, seed, tied=tied)
-    save(model, directory, SHAPE)
+    save(model, directory, name)
     own = {"scale_resolution": scale, "downsample_mode": mode} | (processor or {})
     settings = shape.processor["image_processor"] | own
     if nested:
@@ -73,7 +78,12 @@ def make_tiny_minicpm_v_4_6(
 
 
 def _is_id(name: str, value: Any) -> bool:
-    return name.endswith("token_id") and value is not None
+    return name.endswith("_id") and name != "insert_layer_id" and value is not None
+
+
+def _moved(number: int, base: int) -> int:
+    """The id in a vocabulary whose added tokens come earlier; those before them stay."""
+    return number - base + BASE if number >= base else number
 
 
 _VISION = {"hidden_size": 48, "intermediate_size": 88, "num_attention_heads": 4}

@@ -41,6 +41,7 @@ def check_numbers(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -
         if min(values) <= 0:
             raise BundleError(root, f"{where}, {name}: {min(values)} is not above zero")
     ids = {"image_token_id": (spec.prompt.image_token_id,), "stop_token_ids": spec.prompt.stop_token_ids}
+    ids["canvas_marks"] = spec.prompt.canvas_marks
     for name, values in {**ids, "bos_token_id": (spec.prompt.bos_token_id or 0,)}.items():
         if any(not 0 <= value < decoder.n_vocab for value in values):
             raise BundleError(root, f"{where}, prompt.{name}: outside the vocabulary of {decoder.n_vocab}")

@@ -18,7 +18,9 @@ SCHEMA_VERSION = 1
 DECIDED = "decided"
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Positions = Literal["sequential", "mrope"]
+Positions = Literal["sequential", "mrope", "canvas"]
+"""Positions of pictures' tokens: they run on like text, count rows and columns of one grid, or those of a canvas on
+which a picture's slices lie, see :mod:`edge_mllm.prompt.canvas`."""
 ImageAttention = Literal["causal", "bidirectional"]
 Engine = Literal["onnx", "gguf"]
 
@@ -84,6 +86,8 @@ class PromptSpec:
     """bos_token, eos_token, ... as the chat template may use them."""
     turns: Turns | None = None
     """The chat template as pieces, for devices without a template language; None where it cannot be written so."""
+    canvas_marks: tuple[int, ...] = field(default=(), metadata=LATER)
+    """Ids of tokens that belong to a picture's canvas where they follow the picture; none but with canvas positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,7 @@ class DecoderSpec:
     @property
     def axes(self) -> int:
         """Numbers that the position of a token has."""
-        return 3 if self.positions == "mrope" or self.mrope_sections else 1
+        return 3 if self.positions != "sequential" or self.mrope_sections else 1
 
     @property
     def row_width(self) -> int:

@@ -3,7 +3,8 @@
 With M-RoPE a text token has the same number on all three axes (time, height, width), and a picture's tokens share the
 time, count rows and columns on the other two, and push what follows by the longer side of the grid only (Wang et al.,
 arXiv 2409.12191, section 2.1). So positions are not cells, and cutting the cache back needs both. A picture of which
-only some tokens are there gives them, and what follows, the positions they have in the whole picture.
+only some tokens are there gives them, and what follows, the positions they have in the whole picture. Segments that
+come with positions of their own keep them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class PositionTrack:
     """Positions of the cells in a cache, and the position of the next one."""
 
     def __init__(self, spec: DecoderSpec) -> None:
-        self.axes, self._gridded = spec.axes, spec.positions == "mrope"
+        self.axes, self._scheme = spec.axes, spec.positions
         self._after: list[int] = []
 
     def __len__(self) -> int:
@@ -77,13 +78,23 @@ class PositionTrack:
         return placed
 
     def _place(self, segment: Segment, count: int, start: int) -> Placed:
-        if not self._gridded or isinstance(segment, Tokens):
+        if segment.places is not None:
+            return self._given(segment.places, count)
+        if self._scheme == "sequential" or isinstance(segment, Tokens):
             line = np.arange(start, start + count, dtype=np.int64)
             return Placed(np.broadcast_to(line, (self.axes, count)), line + 1)
+        if self._scheme == "canvas":
+            raise EngineError("a picture's tokens need their places on its canvas for this model")
         rows, columns, places = _grid(segment, count)
         row, column = np.divmod(places, columns)
         positions = np.stack([np.full(count, start, np.int64), start + row, start + column])
         return Placed(positions, np.full(count, start + max(rows, columns), np.int64))
+
+    def _given(self, places: IntArray, count: int) -> Placed:
+        if places.shape != (self.axes + 1, count):
+            expected = [self.axes + 1, count]
+            raise EngineError(f"positions of {count} tokens must be {expected} here, got {list(places.shape)}")
+        return Placed(places[:-1], places[-1])
 
 
 def _grid(segment: Visual, count: int) -> tuple[int, int, IntArray]:

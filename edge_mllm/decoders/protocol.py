@@ -13,9 +13,14 @@ from edge_mllm.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Tokens:
-    """A run of text tokens: ids int64 [n]."""
+    """A run of text tokens: ids int64 [n].
+
+    ``places`` int64 [axes + 1, n] has the position of each token by axis, and below the position that follows it (for
+    marks of a picture: the whole picture). None where tokens are counted on from what is before them.
+    """
 
     ids: IntArray
+    places: IntArray | None = None
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,14 @@ class Visual:
     """One picture's visual tokens: rows float32 [n, row_width] and their position scheme.
 
     ``grid`` is (rows, columns) of visual tokens for 2-D position schemes, None where positions run on like text. Where
-    only some of the grid's tokens are there, ``kept`` int64 [n] names their places in it, in order.
+    only some of the grid's tokens are there, ``kept`` int64 [n] names their places in it, in order. With ``places``, as
+    :class:`Tokens` has them, neither is looked at.
     """
 
     embeddings: FloatArray
     grid: tuple[int, int] | None = None
     kept: IntArray | None = None
+    places: IntArray | None = None
 
 
 Segment = Tokens | Visual

@@ -52,9 +52,11 @@ def split_segments(segments: Sequence[Segment], skip: int, borders: Sequence[int
 
 def _part(segment: Segment, which: slice) -> Segment:
     """Some of a segment's cells."""
+    places = None if segment.places is None else segment.places[:, which]
     if isinstance(segment, Tokens):
-        return Tokens(segment.ids[which])
-    return Visual(segment.embeddings[which], segment.grid, None if segment.kept is None else segment.kept[which])
+        return Tokens(segment.ids[which], places)
+    kept = None if segment.kept is None else segment.kept[which]
+    return Visual(segment.embeddings[which], segment.grid, kept, places)
 
 
 def block_numbers(segments: Sequence[Segment]) -> IntArray:

@@ -27,6 +27,7 @@ def check_tiles(root: Path, spec: BundleSpec, *, where: str = "bundle.json") -> 
     for tiler in (spec.image.tiler, spec.image.several):
         if tiler is not None:
             _check_tiles(root, spec, tiler, where)
+            _check_canvas(root, spec, tiler, where)
 
 
 def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None:
@@ -62,6 +63,31 @@ def _check_tiles(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None
     if (width, height) != (spec.vision.tile_width, spec.vision.tile_height):
         tower = f"{spec.vision.tile_width}x{spec.vision.tile_height}"
         raise BundleError(root, f"{where}, image.tiler cuts {width}x{height} tiles but vision takes {tower}")
+
+
+def _check_canvas(root: Path, spec: BundleSpec, tiler: Tiler, where: str) -> None:
+    """A canvas is laid out from slices of whole tokens with a mark before each, for decoders that keep states.
+
+    Where all keys and values can be kept token by token, a mark before a picture would be taken for the same in a text.
+    """
+    if (spec.decoder.positions == "canvas") != bool(spec.prompt.canvas_marks):
+        reason = f"{list(spec.prompt.canvas_marks)} does not go with decoder.positions '{spec.decoder.positions}'"
+        raise BundleError(root, f"{where}, prompt.canvas_marks: {reason}")
+    if spec.decoder.positions != "canvas":
+        return
+    if not isinstance(tiler, AdaptiveSlices) or tiler.merge is None:
+        raise BundleError(root, f"{where}, image.tiler: canvas positions need adaptive slices of whole tokens")
+    layout = spec.prompt.layout
+    for name in ("before_tile", "after_tile", "before_global", "after_global", "before_single", "after_single"):
+        if not getattr(layout, name):
+            raise BundleError(root, f"{where}, prompt.layout.{name} is empty, and canvas positions need a mark there")
+    if len(spec.decoder.mrope_sections) != 3:
+        found = len(spec.decoder.mrope_sections)
+        raise BundleError(root, f"{where}, decoder.mrope_sections: canvas positions have three, not {found}")
+    if spec.decoder.state_layers is None:
+        raise BundleError(
+            root, f"{where}, decoder.state_layers is missing, but canvas positions are known with it only"
+        )
 
 
 def _check_stitching(root: Path, spec: BundleSpec, plan: TilePlan, where: str) -> None:

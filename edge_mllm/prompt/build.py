@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edge_mllm.bundle.spec import BundleSpec, PromptSpec
 from edge_mllm.errors import PromptError
 from edge_mllm.picture.tile_plan import TilePlan
+from edge_mllm.prompt.canvas import PictureTokens, canvas_places
 from edge_mllm.prompt.plain_text import IMAGE_TOKEN, Marks, renamed
 from edge_mllm.prompt.template import ChatTemplate, Message
 
@@ -45,6 +46,9 @@ class PromptIds:
     image_token_id: int
     text: str
     """What was tokenised, picture markers written out."""
+    places: npt.NDArray[np.int64] | None = None
+    """int64 [axes + 1, n]: positions of each token, and the position that follows it, where those of marks depend on
+    the whole picture; else None: they follow from the ids and from each picture's grid."""
 
     @property
     def image_tokens(self) -> int:
@@ -88,12 +92,17 @@ def build_prompt(
         own = replace(spec.prompt, image_token=IMAGE_TOKEN)
         other = renamed(tokenizer, spec.prompt.image_token)
         ids = _tokenise(_written(pieces, pictures, own, per_tile), own, other)
-    return PromptIds(
-        ids=ids,
-        slots=_find_slots(ids, visual, spec.prompt.image_token_id),
-        image_token_id=spec.prompt.image_token_id,
-        text=text,
-    )
+    slots = _find_slots(ids, visual, spec.prompt.image_token_id)
+    prompt = PromptIds(ids=ids, slots=slots, image_token_id=spec.prompt.image_token_id, text=text)
+    return _on_canvas(prompt, pictures, spec.prompt) if spec.prompt.canvas_marks else prompt
+
+
+def _on_canvas(prompt: PromptIds, pictures: Sequence[TilePlan], spec: PromptSpec) -> PromptIds:
+    ids, tokens = prompt.ids, []
+    for plan, slot in zip(pictures, prompt.slots, strict=True):
+        own = np.flatnonzero(ids[slot.start : slot.start + slot.length] == prompt.image_token_id)
+        tokens.append(PictureTokens(plan, own + slot.start))
+    return replace(prompt, places=canvas_places(ids, tokens, spec.canvas_marks))
 
 
 def _written(pieces: Sequence[str], pictures: Sequence[TilePlan], spec: PromptSpec, tokens_per_tile: int) -> str:
@@ -138,7 +147,7 @@ def _grid_text(plan: TilePlan, spec: PromptSpec, tokens_per_tile: int) -> str:
 
 
 def thin_prompt(prompt: PromptIds, kept: Sequence[npt.NDArray[np.int64] | None]) -> PromptIds:
-    """A prompt with fewer visual tokens; every mark around and between tiles stays.
+    """A prompt with fewer visual tokens; every mark around and between tiles stays, and every position.
 
     Args:
         prompt: With all of them.
@@ -156,8 +165,9 @@ def thin_prompt(prompt: PromptIds, kept: Sequence[npt.NDArray[np.int64] | None])
         if chosen is not None:
             stays[own] = False
             stays[own[chosen]] = True
-    ids = prompt.ids[stays]
-    return replace(prompt, ids=ids, slots=_find_slots(ids, visual, prompt.image_token_id))
+    ids, given = prompt.ids[stays], prompt.places
+    slots = _find_slots(ids, visual, prompt.image_token_id)
+    return replace(prompt, ids=ids, slots=slots, places=None if given is None else given[:, stays])
 
 
 def check_messages(messages: Sequence[Message], pictures: int) -> None:

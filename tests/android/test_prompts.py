@@ -84,6 +84,7 @@ def _turns(template: ChatTemplate, prompt: PromptSpec) -> Turns | None:
 UNKNOWN = {
     "minicpm_v": "image.tiler.kind",
     "minicpm_v_4_6": "image.tiler.kind",
+    "minicpm_v_4_7": "image.tiler.kind",
     "qwen3_5": "decoder.state_layers",
 }
 """Families whose pictures the phone does not cut, or whose decoders it does not run -> the field that it names."""

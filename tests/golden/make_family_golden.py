@@ -140,6 +140,15 @@ def _minicpm_v_4_6(directory: Path) -> Path:
 FAMILIES["minicpm_v_4_6"] = _minicpm_v_4_6
 
 
+def _minicpm_v_4_7(directory: Path) -> Path:
+    from tiny_minicpm_v_4_7 import make_tiny_minicpm_v_4_7
+
+    return make_tiny_minicpm_v_4_7(directory, scale=448, side=70, nested=True)
+
+
+FAMILIES["minicpm_v_4_7"] = _minicpm_v_4_7
+
+
 VARIANTS: dict[str, list[dict[str, Any]]] = {"gemma3": [{}, {"pan_and_scan": True}]}
 """Name -> what a caller can ask the processor for; nothing where the name is missing."""
 

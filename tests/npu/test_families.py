@@ -16,7 +16,7 @@ from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.source.source import resolve_source
 
 QUICK = {"internvl", "llava", "gemma3"}
-ANY_SIZE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "minicpm_v", "minicpm_v_4_6"}
+ANY_SIZE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "minicpm_v", "minicpm_v_4_6", "minicpm_v_4_7"}
 
 
 def parametrized(quick: set[str], every: set[str]) -> list[Any]:

@@ -51,7 +51,11 @@ def splice(
 
 def _add_tokens(segments: list[Segment], prompt: PromptIds, start: int, end: int) -> None:
     if end > start:
-        segments.append(Tokens(prompt.ids[start:end]))
+        segments.append(Tokens(prompt.ids[start:end], _places(prompt, start, end)))
+
+
+def _places(prompt: PromptIds, start: int, end: int) -> IntArray | None:
+    return None if prompt.places is None else prompt.places[:, start:end]
 
 
 def _add_picture(segments: list[Segment], prompt: PromptIds, span: slice, picture: Visual) -> None:
@@ -60,7 +64,11 @@ def _add_picture(segments: list[Segment], prompt: PromptIds, span: slice, pictur
     used = 0
     for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(visual)], strict=True):
         if visual[start]:
-            segments.append(replace(picture, embeddings=picture.embeddings[used : used + end - start]))
+            rows, places = (
+                picture.embeddings[used : used + end - start],
+                _places(prompt, span.start + start, span.start + end),
+            )
+            segments.append(replace(picture, embeddings=rows, places=places))
             used += end - start
         else:
             _add_tokens(segments, prompt, span.start + start, span.start + end)

@@ -33,15 +33,19 @@ def token_batch(ids: WholeNumbers, positions: WholeNumbers, outputs: Int8Array) 
     return batch
 
 
-def row_batch(rows: FloatArray, positions: WholeNumbers, outputs: Int8Array) -> Any:
+def row_batch(rows: FloatArray, positions: WholeNumbers, outputs: Int8Array, order: WholeNumbers | None = None) -> Any:
     """A batch of embeddings of sequence 0.
 
     Args:
         rows: float32 [n, row_width].
         positions: [1, n], or [3, n] for time, height and width.
         outputs: [n], 1 where logits are wanted.
+        order: [n], ascending numbers by which cells see those before them, where time does not tell it. The file's
+            sections of rotary frequencies have time last then.
     """
-    if len(positions) > 1:  # one axis after the other, and a fourth that is not used
+    if order is not None:
+        positions = np.stack([order, *positions[1:], positions[0]])
+    elif len(positions) > 1:  # one axis after the other, and a fourth that is not used
         positions = np.concatenate([positions, np.zeros_like(positions[:1])])
     batch = _batch(np.ascontiguousarray(positions, np.int32).reshape(-1), outputs)
     embeddings = np.ascontiguousarray(rows, np.float32)

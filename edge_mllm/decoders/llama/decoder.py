@@ -65,6 +65,8 @@ class LlamaDecoder:
         self._check_model(path)
         self._context = LlamaContext(self._model, settings, self.n_vocab)
         self._track = PositionTrack(spec)
+        self._ordered = spec.positions == "canvas"
+        """Whether cells have numbers beside their positions: time alone would hide cells of a picture from others."""
         self._stale = False
         """Whether the cache may hold cells that the track does not know of, after an interruption."""
         self._token = np.zeros(1, np.int32)
@@ -157,6 +159,8 @@ class LlamaDecoder:
         """Append one token and return logits float32 [n_vocab]."""
         if not 0 <= token < self.n_vocab:
             raise EngineError(f"token id {token} is outside the vocabulary of {self.n_vocab}")
+        if self._ordered:  # llama.cpp takes one position only with a token's id
+            return self.prefill([Tokens(np.array([token], np.int64))])
         if self.n_past >= self._context.capacity.cells or self.n_past >= self.n_ctx:
             self._make_room(1, (), all_logits=False)
         self._clean()
@@ -198,7 +202,7 @@ class LlamaDecoder:
             return
         self._track.truncate(mark.n_past)
         self._stale = True
-        self._context.put_back(mark.arrays[0], self._track.next)
+        self._context.put_back(mark.arrays[0], self._end)
         self._stale = False
 
     def state(self) -> DecoderState:
@@ -264,8 +268,13 @@ class LlamaDecoder:
         if self._stale:
             if not self.can_cut:
                 self._track.truncate(0)
-            self._context.remove_from(self._track.next)
+            self._context.remove_from(self._end)
             self._stale = False
+
+    @property
+    def _end(self) -> int:
+        """What llama.cpp calls the place behind the last cell."""
+        return len(self._track) if self._ordered else self._track.next
 
     def _run(
         self, segment: Segment, places: Placed, part: slice, outputs: npt.NDArray[np.int8], *, causal: bool
@@ -273,10 +282,12 @@ class LlamaDecoder:
         """Compute one chunk of a segment and record its cells."""
         self._clean()
         positions = places.positions[:, part]
-        if isinstance(segment, Tokens):
+        if isinstance(segment, Tokens) and not self._ordered:
             batch = token_batch(segment.ids[part], positions[0], outputs)
         else:
-            batch = row_batch(segment.embeddings[part], positions, outputs)
+            rows = self.embed(segment.ids[part]) if isinstance(segment, Tokens) else segment.embeddings[part]
+            order = self._end + np.arange(len(outputs)) if self._ordered else None
+            batch = row_batch(rows, positions, outputs, order)
         self._stale = True
         self._context.decode(batch, causal=causal)
         self._track.extend(places.after[part])

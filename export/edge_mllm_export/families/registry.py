@@ -13,6 +13,7 @@ from edge_mllm_export.families.internvl import family as internvl
 from edge_mllm_export.families.llava import llava, llava_next, llava_onevision, llava_phi
 from edge_mllm_export.families.minicpm_v import family as minicpm_v
 from edge_mllm_export.families.minicpm_v import v4_6 as minicpm_v_4_6
+from edge_mllm_export.families.minicpm_v import v4_7 as minicpm_v_4_7
 from edge_mllm_export.families.qwen_vl import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     gemma3.FAMILY,
     minicpm_v.FAMILY,
     minicpm_v_4_6.FAMILY,
+    minicpm_v_4_7.FAMILY,
 )
 
 

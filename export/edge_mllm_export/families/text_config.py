@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEEPSTACK = "deepstack_layers"
 """Field of the plain language model's config.json: first layers that take rows of their own, where there are any."""
+TIME_LAST = "mrope_time_last"
+"""Field of the same: several tokens have one time in an order of their own, so that it cannot stand for their order."""
 _FIELD = re.compile(r"field '(\w+)'")
 OF_A_MACHINE = (
     "attn_implementation",

@@ -53,6 +53,7 @@ KNOWN: dict[str, tuple[str, str | None, str | None]] = {
     "gemma3-4b": ("google/gemma-3-4b-it", f"{_GG}/gemma-3-4b-it-GGUF", None),
     "minicpm-v-4": ("openbmb/MiniCPM-V-4", None, None),
     "minicpm-v-4.6": ("openbmb/MiniCPM-V-4.6", None, None),
+    "minicpm-v-4.7-1b": ("openbmb/MiniCPM-V-4.7-1B", None, None),
     "ferret-ui-gemma2b": ("jadechoghari/Ferret-UI-Gemma2b", None, None),
 }
 """Shape -> hub ids of the checkpoint, of a GGUF pair and of ONNX files."""

@@ -29,6 +29,7 @@ SHAPES = (
     "gemma3-4b",
     "minicpm-v-4",
     "minicpm-v-4.6",
+    "minicpm-v-4.7-1b",
 )
 """Names that may follow ``shape:``; each has a data file."""
 

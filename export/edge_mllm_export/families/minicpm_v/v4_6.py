@@ -50,6 +50,7 @@ _MARKS = (
     *("image_start_token", "image_end_token", "slice_start_token", "slice_end_token"),
     *("image_id_start_token", "image_id_end_token"),
 )
+_TEXT = "qwen3_5_text"
 _FIXED = {"merge_kernel_size": (2, 2), "merger_times": 1, "drop_vision_last_layer": False}
 """Fields of config.json of which transformers' processor reckons with these values, or its tower does."""
 
@@ -62,11 +63,19 @@ def config_of(checkpoint: Checkpoint) -> Any:
     """
     config = resolved_config(checkpoint)
     for name, only in _FIXED.items():
-        found = getattr(config, name)
+        found = getattr(config, name, only)  # 4.7 has not all of them
         if (tuple(found) if isinstance(found, list) else found) != only:
             expected = json.dumps(only)
             raise CheckpointError("config.json", name, f"is {json.dumps(found)}, known for this model: {expected}")
-    vision = config.vision_config
+    if config.text_config.model_type != _TEXT:  # larger ones are mixtures of experts
+        reason = f"is {config.text_config.model_type!r}, known for this model: '{_TEXT}'"
+        raise CheckpointError("config.json", "text_config.model_type", reason)
+    _check_vision(config.vision_config)
+    _check_mode(config)
+    return config
+
+
+def _check_vision(vision: Any) -> None:
     if tuple(vision.window_kernel_size) != (2, 2):
         reason = f"is {json.dumps(list(vision.window_kernel_size))}, known for this model: [2, 2]"
         raise CheckpointError("config.json", "vision_config.window_kernel_size", reason)
@@ -79,8 +88,6 @@ def config_of(checkpoint: Checkpoint) -> Any:
         raise CheckpointError("config.json", "vision_config.patch_size", reason)
     if vision.num_channels != 3:
         raise CheckpointError("config.json", "vision_config.num_channels", f"is {vision.num_channels}, expected 3")
-    _check_mode(config)
-    return config
 
 
 def _check_mode(config: Any) -> None:
@@ -175,10 +182,10 @@ def decoder_spec(checkpoint: Checkpoint) -> DecoderSpec:
     """Dimensions of the language model, and how many of its layers keep a state."""
     config = config_of(checkpoint).text_config
     states = qwen3_5.state_layers(config)
-    return replace(plain_decoder_spec(config), mrope_sections=_sections(config), state_layers=states)
+    return replace(plain_decoder_spec(config), mrope_sections=sections(config), state_layers=states)
 
 
-def _sections(config: Any) -> tuple[int, ...]:
+def sections(config: Any) -> tuple[int, ...]:
     """How rotary frequencies are shared among three numbers; equal parts, as the class has them, where nothing says it.
 
     All three are the same number here, so that it makes no difference; decoders want to be told.
@@ -197,8 +204,8 @@ def _sections(config: Any) -> tuple[int, ...]:
 def language_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """The language model as a plain causal LM, with sections of rotary frequencies."""
     fields = text_config(checkpoint, config_of)
-    sections = list(_sections(config_of(checkpoint).text_config))
-    rotary = {**fields["rope_parameters"], "mrope_section": sections, "mrope_interleaved": True}
+    shares = list(sections(config_of(checkpoint).text_config))
+    rotary = {**fields["rope_parameters"], "mrope_section": shares, "mrope_interleaved": True}
     return {**fields, "rope_parameters": rotary}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from edge_mllm.arrays import FloatArray
 from edge_mllm_export.errors import CheckpointError
 from edge_mllm_export.families.rotary import FIELD, attention_factor, by_layer, original_length, scaling_factor
+from edge_mllm_export.families.text_config import TIME_LAST
 from edge_mllm_export.gguf.file import gguf_library
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def write_rotary_sections(writer: gguf.GGUFWriter, config: TextConfig) -> None:
     sections = list(config.rope().get("mrope_section", ()))
     if not sections:
         raise CheckpointError("config.json", "rope_parameters.mrope_section", "is missing")
+    if config.get(TIME_LAST):  # llama.cpp orders its cells by the first axis, so no frequency is turned by that
+        time, *others = sections
+        sections = [0, *others, time]
     writer.add_rope_dimension_sections((sections + [0] * 4)[:4])
 
 
