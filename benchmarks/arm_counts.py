@@ -84,6 +84,9 @@ def count(emulated: Emulated, folder: Path, part: str) -> dict[str, Any]:
 def _write(emulated: Emulated, processor: str, model: CutModel, part: str, found: dict[str, Any]) -> None:
     """Put a part into the result file, and say what a unit takes."""
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}, "processors": {}}
+    known, versions = result.get("versions", {}), found.pop("versions")
+    if any(known.get(package, version) != version for package, version in versions.items()):
+        sys.exit(f"{RESULTS} holds counts of other versions, {known}; remove it to count everything anew")
     result |= {
         "schema": "edge-mllm-arm-counts/1",
         "about": "counts of instructions in an emulator, not times",
@@ -91,7 +94,7 @@ def _write(emulated: Emulated, processor: str, model: CutModel, part: str, found
         "commit": checkout_commit(),
         "emulator": emulated.version,
         "threads": 1,
-        "versions": found.pop("versions"),
+        "versions": known | versions,
     }
     about = emulated.processor
     result["processors"][processor] = {"qemu_cpu": about.qemu, "llama_cpp_built_for": about.llama, "about": about.about}

@@ -71,18 +71,14 @@ def make_model(model: CutModel) -> Path:
 
 def layers_of(name: str) -> dict[str, int]:
     """How many layers tower and decoder of a published shape have."""
+    from transformers import AutoConfig
+
     from edge_mllm_export.shapes import load_shape
 
     config = load_shape(name).config
-    return {"tower": _depth(config, "vision_config"), "decoder": _depth(config, "text_config")}
-
-
-def _depth(config: dict[str, dict[str, int]], part: str) -> int:
-    """Layers of a part; where the published file leaves the number to the class, the class's default."""
-    from transformers import AutoConfig
-
-    fields = dict(config[part])
-    return int(fields.get("num_hidden_layers") or AutoConfig.for_model(str(fields["model_type"])).num_hidden_layers)
+    fields = {key: value for key, value in config.items() if key not in ("model_type", "torch_dtype")}
+    whole = AutoConfig.for_model(config["model_type"], **fields)
+    return {"tower": whole.vision_config.num_hidden_layers, "decoder": whole.text_config.num_hidden_layers}
 
 
 def _checkpoint(model: CutModel) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests"))
 
 from aarch64_check import (  # noqa: E402  (the tests' folder is not on the path)
     INSTRUCTIONS,
@@ -40,7 +40,6 @@ exec chroot "$system" "$@"
 _VARIABLES = {
     "HOME": "/root", "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
-    "PYTHONPATH": "/counts/packages",
 }  # fmt: skip
 
 
@@ -81,8 +80,7 @@ class Emulated:
             sys.exit(f"missing: {', '.join(missing)}; type: apt-get install qemu-user gcc gcc-aarch64-linux-gnu")
         self.processor = PROCESSORS[processor]
         make_system()
-        shutil.rmtree(SYSTEM / "counts", ignore_errors=True)
-        self._install_packages(BUILD / f"compiled-{processor}", llama=llama)
+        self._packages = self._install_packages(processor, llama=llama)
         self.version = run(EMULATOR, "--version").splitlines()[0]
         self._install_emulator()
         self._check_counts()
@@ -103,27 +101,41 @@ class Emulated:
         emulator = (f"{host}/{LOADER}", "--library-path", host, f"{host}/{EMULATOR}", "-cpu", self.processor.qemu)
         plugin = ("-plugin", f"file={host}/libcount.so,out=/counts/marks")
         entered = ("unshare", "--mount", "sh", "-c", ENTER, SYSTEM, models)
-        printed = run(*entered, *emulator, *plugin, *command, env=_VARIABLES)
+        printed = run(*entered, *emulator, *plugin, *command, env=_VARIABLES | {"PYTHONPATH": self._packages})
         lines = [[int(word) for word in line.split()] for line in marks.read_text().splitlines()]
         if [line[0] for line in lines] != list(range(len(lines))):
             sys.exit(f"marks came in another order: {[line[0] for line in lines]}")
         return printed, [dict(zip(("threads", *KINDS), line[1:], strict=True)) for line in lines]
 
-    def _install_packages(self, compiled: Path, *, llama: bool) -> None:
-        """Our wheel and what it needs, unpacked by this machine's pip: in the emulator that takes minutes."""
+    def _install_packages(self, processor: str, *, llama: bool) -> str:
+        """A folder with our wheel and what it needs, made once for a commit by this machine's pip: that is faster.
+
+        Without llama.cpp, which is compiled for a processor, one of another processor does as well.
+        """
+        wanted = run("git", "-C", ROOT, "rev-parse", "HEAD:edge_mllm", "HEAD:constraints.txt")
+        wanted += f"{self.processor.llama}\n" if llama else ""
+        for name in (processor,) if llama else (processor, "plain", *PROCESSORS):
+            mark = SYSTEM / "counts" / name / "made"
+            if mark.exists() and mark.read_text().startswith(wanted):
+                return f"/counts/{name}"
+        name, compiled = processor if llama else "plain", BUILD / f"compiled-{processor}"
+        packages = SYSTEM / "counts" / name
+        shutil.rmtree(packages, ignore_errors=True)
         if llama:
             compile_llama(self.processor.llama, compiled)
         extra = "[gguf]" if llama else ""
         wheel = fetch_wheels(compiled, extra)
-        packages = SYSTEM / "counts/packages"
         places = ("--no-index", "--find-links", WHEELS, "--target", packages)
         run(sys.executable, "-m", "pip", "install", "-q", *places, *TARGET, f"{wheel}{extra}")
+        (packages / "made").write_text(wanted)
+        return f"/counts/{name}"
 
     def _install_emulator(self) -> None:
         """QEMU with the libraries it is linked with: the one that Debian links statically takes no plug-ins."""
         host = SYSTEM / "counts/host"
+        shutil.rmtree(host, ignore_errors=True)
         host.mkdir(parents=True)
-        (host.parent / "models").mkdir()
+        (host.parent / "models").mkdir(exist_ok=True)
         program = Path(str(shutil.which(EMULATOR)))
         for file in (program, *map(Path, re.findall(r"(/\S+) \(0x", run("ldd", program)))):
             shutil.copy(file, host / file.name)
