@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
 
-.PHONY: android android-fuzz android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 peers oracle fuzz soak clean
+.PHONY: android android-fuzz android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 arm-counts peers oracle fuzz soak clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -118,6 +118,11 @@ wheel-check: $(VENV)/.dev
 # Wheels in an emulated aarch64 Debian (debootstrap, qemu-user-static, binfmt-support, g++-aarch64-linux-gnu; root).
 aarch64: $(VENV)/.base
 	$(BIN)/python tests/aarch64_check.py
+
+# Instructions of both engines, of libmtmd and of llama.cpp in that Debian; COUNTS="--models starter --layers 1".
+COUNTS ?=
+arm-counts: $(VENV)/.dev
+	$(BIN)/python benchmarks/arm_counts.py $(COUNTS)
 
 # Other runtimes side by side on the same weights; SHAPE=smolvlm-256m for another model.
 SHAPE ?= smolvlm-500m

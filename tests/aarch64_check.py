@@ -38,9 +38,14 @@ CROSS = {
     "CMAKE_C_COMPILER": "aarch64-linux-gnu-gcc",
     "CMAKE_CXX_COMPILER": "aarch64-linux-gnu-g++",
     "GGML_NATIVE": "OFF",
-    "GGML_CPU_ARM_ARCH": INSTRUCTIONS,
 }
 PLATFORMS = ("linux_aarch64", *(f"manylinux_2_{glibc}_aarch64" for glibc in (28, 27, 17)), "manylinux2014_aarch64")
+TARGET = (
+    "--only-binary=:all:",
+    *("--python-version", "3.11", "--implementation", "cp"),
+    *(part for name in PLATFORMS for part in ("--platform", name)),
+)
+"""Options of pip for another machine than this one."""
 ENTER = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
 """ONNX Runtime opens weights through /proc; in a mount namespace of its own nothing stays mounted afterwards. /sys is
 left out: it describes the machine underneath, and ONNX Runtime crashes on an x86 topology."""
@@ -101,33 +106,32 @@ def make_system() -> None:
     MADE.touch()
 
 
-def compile_llama() -> None:
-    """A wheel of llama-cpp-python for aarch64, once for a version and a set of instructions."""
+def compile_llama(instructions: str = INSTRUCTIONS, compiled: Path = COMPILED) -> None:
+    """A wheel of llama-cpp-python for aarch64 in ``compiled``, once for a version and a set of instructions."""
     pin = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("llama_cpp_python=="))
-    mark = COMPILED / f"{pin} {INSTRUCTIONS}"
+    mark = compiled / f"{pin} {instructions}"
     if mark.exists():
         return
-    shutil.rmtree(COMPILED, ignore_errors=True)
-    COMPILED.mkdir(parents=True)
+    shutil.rmtree(compiled, ignore_errors=True)
+    compiled.mkdir(parents=True)
+    settings = CROSS | {"GGML_CPU_ARM_ARCH": instructions}
     cross = {
-        "CMAKE_ARGS": " ".join(f"-D{name}={value}" for name, value in CROSS.items()),
+        "CMAKE_ARGS": " ".join(f"-D{name}={value}" for name, value in settings.items()),
         "_PYTHON_HOST_PLATFORM": "linux-aarch64",  # the wheel's tag
     }
-    arguments = ("-q", "--no-deps", "--no-cache-dir", "--no-binary", ":all:", "-w", COMPILED, pin)
+    arguments = ("-q", "--no-deps", "--no-cache-dir", "--no-binary", ":all:", "-w", compiled, pin)
     run(sys.executable, "-m", "pip", "wheel", *arguments, env=os.environ | cross)
     mark.touch()
 
 
-def fetch_wheels() -> Path:
-    """Our wheel, and wheels of everything it needs; a package without a wheel for aarch64 is an error."""
+def fetch_wheels(compiled: Path = COMPILED, extra: str = "[gguf]") -> Path:
+    """Our wheel, and wheels of all that it needs with an extra; a package without a wheel for aarch64 is an error."""
     shutil.rmtree(WHEELS, ignore_errors=True)
     WHEELS.mkdir(parents=True)
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", WHEELS, ROOT)
     (wheel,) = WHEELS.glob("edge_mllm-*.whl")
-    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
-    target = ("--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", *platforms)
-    places = ("-c", ROOT / "constraints.txt", "--find-links", COMPILED, "-d", WHEELS)
-    run(sys.executable, "-m", "pip", "download", "-q", *places, *target, f"{wheel}[gguf]")
+    places = ("-c", ROOT / "constraints.txt", "--find-links", compiled, "-d", WHEELS)
+    run(sys.executable, "-m", "pip", "download", "-q", *places, *TARGET, f"{wheel}{extra}")
     return wheel
 
 

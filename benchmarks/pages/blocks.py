@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arm.table import arm_counts
 from benchmarks.pages import batches
 from benchmarks.pages.devices import devices
 from benchmarks.pages.npu import npu, overlap, rknn
@@ -151,6 +152,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "recipes": _recipes,
     "devices": _devices,
     "sent devices": lambda: devices(ROOT / "benchmarks" / "results"),
+    "arm counts": lambda: arm_counts(ROOT / "benchmarks" / "results"),
     "npu": lambda: npu(ROOT / "benchmarks" / "results"),
     "rknn": lambda: rknn(ROOT / "benchmarks" / "results"),
     "overlap": lambda: overlap(ROOT / "benchmarks" / "results"),
