@@ -53,7 +53,7 @@ demo: $(VENV)/.base
 	$(BIN)/edge-mllm run -i starter/demo/label.png "What does it say?"
 
 test: $(VENV)/.dev oracle lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 MAKERS = {
     "idefics3": ("tiny_models", "make_tiny_smolvlm"),
@@ -31,7 +33,21 @@ MAKERS = {
 
 
 def make_tiny(family: str, folder: Path) -> Path:
-    """Write the tiny checkpoint of a family below a folder."""
+    """Write the tiny checkpoint of a family below a folder, or copy the one that another test has made."""
+    if shared is None:
+        return _make(family, folder)
+    with FileLock(shared / f"{family}.lock"):
+        if not (shared / f"{family}.done").exists():
+            _make(family, shared)
+            (shared / f"{family}.done").touch()
+    return Path(shutil.copytree(shared / family, folder / family))
+
+
+shared: Path | None = None
+"""Where a run of tests keeps what its workers have made."""
+
+
+def _make(family: str, folder: Path) -> Path:
     module, function = MAKERS[family]
     made: Path = getattr(importlib.import_module(module), function)(folder / family)
     return made
