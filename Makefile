@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MODEL ?=
 LLAMA_CPP := build/llama.cpp
+# Of 178 files that llama-cpp-python compiles 53 are of llama.cpp's programs, which it does not install.
+WITHOUT_TOOLS := -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.ci/llama_libraries.cmake
 
 .PHONY: android android-fuzz android-test apk demo test lint fmt golden parity slow starter-bundle starter-verification numbers models-md docs layouts catalogue wheel-check aarch64 arm-counts peers oracle fuzz soak clean
 
@@ -13,19 +15,25 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	$(PIP) -e .
 	touch $@
 
-# llama-cpp-python is compiled from source here (about 4 minutes on 2 cores); everything else is a wheel. GCC 11.4 and
+# llama-cpp-python is compiled from source here (minutes on 2 cores); everything else is a wheel. GCC 11.4 and
 # 12.2, for example, miscompile llama.cpp's AMX kernels (gcc.gnu.org/PR114098), so x86-64 builds leave AMX out.
 ifeq ($(shell uname -m),x86_64)
 NO_AMX := -mno-amx-tile -mno-amx-int8
-export CMAKE_ARGS ?= -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)'
+export CMAKE_ARGS ?= -DCMAKE_C_FLAGS='$(NO_AMX)' -DCMAKE_CXX_FLAGS='$(NO_AMX)' $(WITHOUT_TOOLS)
+else
+export CMAKE_ARGS ?= $(WITHOUT_TOOLS)
 endif
 
 # torchvision has no CPU build on the index and breaks `import transformers` beside a CPU torch, so it lies apart:
 # only the tests whose reference processor needs it put it on their path (tests/torchvision_reference.py).
+# llama.cpp is compiled while the other wheels are fetched and unpacked.
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) "torch==2.13.0"
-	$(PIP) -e ".[all]" pytest pytest-xdist hypothesis ruff mypy import-linter peft jsonschema openai ollama schemathesis playwright axe-playwright-python mkdocs-material "mkdocstrings[python]"
-	$(PIP) --no-deps --upgrade --target build/torchvision torchvision
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		-w build/wheels llama-cpp-python & compiling=$$!; \
+	$(PIP) "torch==2.13.0" && $(PIP) -e ".[export,eval,bench,json,serve]" pytest pytest-xdist hypothesis ruff mypy import-linter peft jsonschema openai ollama schemathesis playwright axe-playwright-python mkdocs-material "mkdocstrings[python]" \
+		&& $(PIP) --no-deps --upgrade --target build/torchvision torchvision; \
+	installed=$$?; wait $$compiling && exit $$installed
+	$(PIP) --find-links build/wheels -e ".[all]"
 	$(PIP) -e ".[npu]" || echo "onnxruntime-qnn could not be installed (243 MB, a plug-in beside onnxruntime): the tests of NPUs will be skipped" >&2
 	touch $@
 
@@ -45,7 +53,7 @@ demo: $(VENV)/.base
 	$(BIN)/edge-mllm run -i starter/demo/label.png "What does it say?"
 
 test: $(VENV)/.dev oracle lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not parity and not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

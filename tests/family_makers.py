@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from edge_mllm_export.checkpoint.checkpoint import Checkpoint
@@ -36,7 +38,21 @@ MAKERS = {
 
 
 def make_tiny(family: str, folder: Path) -> Path:
-    """Write the tiny checkpoint of a family below a folder."""
+    """Write the tiny checkpoint of a family below a folder, or copy the one that another test has made."""
+    if shared is None:
+        return _make(family, folder)
+    with FileLock(shared / f"{family}.lock"):
+        if not (shared / f"{family}.done").exists():
+            _make(family, shared)
+            (shared / f"{family}.done").touch()
+    return Path(shutil.copytree(shared / family, folder / family))
+
+
+shared: Path | None = None
+"""Where a run of tests keeps what its workers have made."""
+
+
+def _make(family: str, folder: Path) -> Path:
     module, function = MAKERS[family]
     made: Path = getattr(importlib.import_module(module), function)(folder / family)
     return made

@@ -1,8 +1,14 @@
-"""The command line as a user starts it: a process of its own, with its exit code and both streams."""
+"""The command line as a user starts it: a process of its own, with its exit code and both streams.
+
+Most of these processes are forks of one that has imported what the command needs (:mod:`fork_server`); a test of how
+the interpreter itself starts calls :func:`run_anew`.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -18,6 +24,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from fork_server import ForkServer
 
 ROOT = Path(__file__).parents[2]
 """Of the repository."""
@@ -111,9 +119,27 @@ def run_command(
         cwd: Where it is started; default: here.
         seconds: After this time the test fails.
     """
+    given = stdin if isinstance(stdin, bytes) else stdin.encode()
+    environment, words = command_environment() | dict(env or {}), [*map(str, args)]
+    exports = words[:1] == ["export"] and not {"-h", "--help"} & set(words)
+    server = _forks(exports)
+    if not server.imported_as(environment, _READ_LATE if exports else (*_READ_LATE, "HF_")):
+        return run_anew(*words, stdin=given, env=env, cwd=cwd, seconds=seconds)
+    done = server.run("edge_mllm", words, stdin=given, env=environment, cwd=cwd, timeout=seconds)
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def run_anew(
+    *args: object,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    seconds: float = 300,
+) -> Ended:
+    """:func:`run_command` in an interpreter that starts for it."""
     done = subprocess.run(
         [sys.executable, "-m", "edge_mllm", *map(str, args)],
-        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        input=stdin,
         capture_output=True,
         env=command_environment() | dict(env or {}),
         cwd=cwd,
@@ -121,3 +147,18 @@ def run_command(
         check=False,
     )
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+_READ_LATE = ("EDGE_MLLM_", "HOME", "XDG_", "PYTEST_")
+"""How names of variables begin that no module reads while it is imported; huggingface_hub reads HF_ and is imported for
+exports alone."""
+_RUN = ("edge_mllm.cli.main", "numpy", "PIL.Image", "tokenizers", "jinja2.sandbox", "onnxruntime")
+_EXPORT = (*_RUN, "edge_mllm_export.pipeline", "torch", "torch.onnx", "transformers")
+"""What commands that run a model find imported, and what exports do."""
+
+
+@functools.cache
+def _forks(export: bool) -> ForkServer:
+    server = ForkServer(_EXPORT if export else _RUN, command_environment())
+    atexit.register(server.close)
+    return server

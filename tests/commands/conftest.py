@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands.command_line import ROOT, run_command
 from commands.hub_shop import Shop, stock
-from filelock import FileLock
+from shared_artefacts import made_once
 
 CHECKPOINT = ROOT / "starter" / "checkpoint"
-
-
-def _made_once(factory: pytest.TempPathFactory, worker: str, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the workers of one run share; the first that needs it makes it."""
-    base = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
-    out, done = base / name, base / f"{name}.done"
-    with FileLock(base / f"{name}.lock"):
-        if not done.exists():
-            make(out)
-            done.touch()
-    return out
 
 
 @pytest.fixture(scope="session")
 def exported_starter(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A bundle of the starter checkpoint with prompt weights, and mmproj.gguf for the decoder.gguf that ships."""
-    return _made_once(tmp_path_factory, worker_id, "made.edge", _export)
+    return made_once(tmp_path_factory, worker_id, "made.edge", _export)
 
 
 @pytest.fixture(scope="session")
 def published_starter(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """ONNX files of the starter checkpoint, as others publish them: all in float32, the decoder in 4 bits too."""
-    return _made_once(tmp_path_factory, worker_id, "starter-onnx", _publish)
+    return made_once(tmp_path_factory, worker_id, "starter-onnx", _publish)
 
 
 @pytest.fixture(scope="session")

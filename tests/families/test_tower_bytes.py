@@ -13,7 +13,7 @@ from edge_mllm_export.families.registry import find_family
 from edge_mllm_export.reference.probes import draw_picture
 from edge_mllm_export.source.part_bytes import tower_sizes
 from edge_mllm_export.source.source import resolve_source
-from edge_mllm_export.write.vision.tower import tower_samples, trace_tower
+from edge_mllm_export.write.vision import tower as vision_tower
 from edge_mllm_quant.recipes.recipe import find_recipe, recipe_names
 from edge_mllm_quant.tower.tower import quantise_tower
 from edge_mllm_quant.tower.watching import Feeds
@@ -30,9 +30,9 @@ class Tower:
         self.told = {part.recipe: part.weight_bytes for part in tower_sizes(family.stored_tower_shapes(checkpoint))}
         self.tiles = spec.patches is None
         shape = spec.patches or (spec.tile_height, spec.tile_width)
-        self._graph = trace_tower(family.build_tower(checkpoint), shape, "mha")
+        self._graph = vision_tower.trace_tower(family.build_tower(checkpoint), shape, "mha")
         pictures = [draw_picture(width, height, seed=1) for width, height in PICTURES]
-        self.samples: tuple[Feeds, ...] = tower_samples(checkpoint, family, pictures)[:4]
+        self.samples: tuple[Feeds, ...] = vision_tower.tower_samples(checkpoint, family, pictures)[:4]
 
     def graph(self) -> Any:
         """A copy that may be changed."""

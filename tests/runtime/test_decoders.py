@@ -83,7 +83,6 @@ def reference(tiny_smolvlm):
     import torch
     from transformers import AutoModelForImageTextToText
 
-    torch.set_num_threads(2)
     model = AutoModelForImageTextToText.from_pretrained(tiny_smolvlm, dtype=torch.float32).eval()
 
     @torch.no_grad()

@@ -46,7 +46,6 @@ def reference(tiny_smolvlm):
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    torch.set_num_threads(2)
     processor = AutoProcessor.from_pretrained(tiny_smolvlm, backend="pil")
     hf = AutoModelForImageTextToText.from_pretrained(tiny_smolvlm, dtype=torch.float32).eval()
 

@@ -7,6 +7,7 @@ without its factor of two.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Gatherer:
         self._sums: dict[str, FloatArray] = {}
         self._rows: dict[str, int] = {}
         self._waiting: dict[str, list[torch.Tensor]] = {}
+        self._waiting_rows: Counter[str] = Counter()
         self._last: tuple[Any, str] = (None, "")
 
     def see(self, name: str, _module: Any, args: tuple[Any, ...]) -> None:
@@ -57,9 +59,9 @@ class Gatherer:
         self._owner[name] = name
         self._last = (args[0], name)
         rows = args[0].detach().flatten(0, -2).float()
-        waiting = self._waiting.setdefault(name, [])
-        waiting.append(rows.clone())
-        if sum(len(part) for part in waiting) >= _ROWS:
+        self._waiting.setdefault(name, []).append(rows.clone())
+        self._waiting_rows[name] += len(rows)
+        if self._waiting_rows[name] >= _ROWS:
             self._add_up(name)
 
     def _add_up(self, name: str) -> None:
@@ -68,7 +70,7 @@ class Gatherer:
         if not self._waiting.get(name):
             return
         rows = torch.cat(self._waiting[name])
-        self._waiting[name] = []
+        self._waiting[name], self._waiting_rows[name] = [], 0
         self._rows[name] = self._rows.get(name, 0) + len(rows)
         new = (rows.T @ rows if rows.shape[1] < self._limit else rows.square().sum(0)).numpy()
         if name not in self._sums:
