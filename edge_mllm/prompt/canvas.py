@@ -62,7 +62,7 @@ def canvas_places(ids: IntArray, pictures: Sequence[PictureTokens], marks: Colle
 
 def _text(found: IntArray, part: slice, start: int) -> int:
     """Number text; return what follows it."""
-    count = part.stop - part.start
+    count = int(part.stop) - int(part.start)
     found[:AXES, part] = start + np.arange(count)
     found[AXES, part] = start + 1 + np.arange(count)
     return start + count
