@@ -78,7 +78,10 @@ class LibMtmd:
         """Keep everything up to the last picture chunk; the text behind it is computed."""
         start = time.perf_counter()
         position = self.kept[-1][0]
-        self.llama.llama_memory_seq_rm(self.llama.llama_get_memory(self.context), 0, position, -1)
+        memory = self.llama.llama_get_memory(self.context)
+        if not self.llama.llama_memory_seq_rm(memory, 0, position, -1):  # a recurrent state cannot be cut back
+            self.llama.llama_memory_clear(memory, True)
+            return self._run(question, self._picture, start, skip=0)
         return self._run(question, self._picture, start, skip=len(self.kept))
 
     def _run(self, question: Question, picture: Any, start: float, *, skip: int) -> Reply:
