@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-from peer_edge_mllm import b64_bundle
+from peer_edge_mllm import other_bundle
 from peer_libmtmd import mmproj_file
 from roster import ENVIRONMENTS
 
@@ -16,6 +18,11 @@ from edge_mllm.measure.bench.cases import sample_picture
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "peers"
 MMPROJ = ("f16", "q8_0")
+OTHERS: dict[str, dict[str, Any]] = {
+    "b64": {"quant": "int4_b64", "kv": "q8"},
+    "openvino": {"vision": "int8,int8_static"},
+}
+"""Word of a variant -> what its bundle is exported with."""
 
 
 def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Path:
@@ -31,14 +38,15 @@ def checkpoint_directory(shape: str | None, given: str | None, work: Path) -> Pa
     return directory
 
 
-def export_bundle_once(checkpoint: Path, work: Path, *, b64: str | None = None) -> Path:
+def export_bundle_once(checkpoint: Path, work: Path, source: str, words: Collection[str] = ()) -> Path:
     """The bundle with both decoders, and mmproj files beside it; made again when the exporter changes.
 
     Args:
         checkpoint: What is exported.
         work: Where it lies.
-        b64: What the bundle with blocks of 64 and a cache in 8 bits is made of, where it is wanted. A shape by its name
-            is not calibrated: random weights have nothing to lose.
+        source: What other bundles are made of: a shape by its name is not calibrated, its random weights have nothing
+            to lose.
+        words: Of the variants that are asked for; some have a bundle of their own beside it, see :data:`OTHERS`.
     """
     from edge_mllm_export import ExportOptions, export_bundle
     from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
@@ -58,13 +66,12 @@ def export_bundle_once(checkpoint: Path, work: Path, *, b64: str | None = None) 
             if not (fresh and out.exists()):
                 write_mmproj(opened, family, out, precision)
     mark.write_text(commit)
-    other, mark = b64_bundle(str(bundle)), work / "model-b64.commit"
-    if b64 is not None and not (other.exists() and mark.exists() and mark.read_text() == commit):
-        options = ExportOptions(
-            format="onnx", quant="int4_b64", kv="q8", verify=False, force=True, prompt_weights="int8"
-        )
-        export_bundle(b64, other, options, lambda step: print(step, file=sys.stderr))
-        mark.write_text(commit)
+    for word in sorted(OTHERS.keys() & set(words)):
+        other, mark = other_bundle(str(bundle), word), work / f"model-{word}.commit"
+        if not (other.exists() and mark.exists() and mark.read_text() == commit):
+            options = ExportOptions(format="onnx", verify=False, force=True, prompt_weights="int8", **OTHERS[word])
+            export_bundle(source, other, options, lambda step: print(step, file=sys.stderr))
+            mark.write_text(commit)
     return bundle
 
 

@@ -1,14 +1,13 @@
 """This project itself. A variant is ``gguf`` or ``onnx``, and after plus signs what else is asked for.
 
-``prompt``: the bundle's prompt weights. ``b64``: the bundle with blocks of 64 and a cache in 8 bits. ``openvino`` and
-``openvino-bf16``: what runs the tower.
+``prompt``: the bundle's prompt weights. ``b64``: the bundle with blocks of 64 and a cache in 8 bits. ``openvino``: the
+bundle with a second tower for OpenVINO, which runs it.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from protocol import Job, Question, Reply, serve
 
@@ -21,12 +20,13 @@ _PARTS = {
     "gguf": ("decoder_gguf", "vision"),
     "onnx": ("decoder_onnx", "decoder_onnx_data", "embeddings", "vision"),
     "prompt": ("prompt_onnx", "prompt_onnx_data"),
+    "openvino": ("vision_openvino",),
 }
 
 
-def b64_bundle(bundle: str) -> Path:
-    """Where the bundle of ``b64`` lies: beside the other one."""
-    return Path(bundle).with_name("model-b64.edge")
+def other_bundle(bundle: str, word: str) -> Path:
+    """Where the bundle of a variant's word lies: beside the one of all others."""
+    return Path(bundle).with_name(f"model-{word}.edge")
 
 
 class EdgeMllm:
@@ -34,16 +34,19 @@ class EdgeMllm:
 
     def __init__(self, job: Job) -> None:
         engine, *asked = job.variant.split("+")
-        bundle = b64_bundle(job.bundle) if "b64" in asked else Path(job.bundle)
-        provider: Any = next((each for each in asked if each.startswith("openvino")), "cpu")
+        bundle = next((other_bundle(job.bundle, word) for word in asked if word != "prompt"), Path(job.bundle))
         self.model = edge_mllm.load(
-            bundle, engine=engine, threads=job.threads, prompt_weights="prompt" in asked, provider=provider
+            bundle,
+            engine=engine,
+            threads=job.threads,
+            prompt_weights="prompt" in asked,
+            provider="openvino" if "openvino" in asked else "cpu",
         )
         self.model.load_tower()
         parts = self.model.spec.parts
         used = [name for each in (engine, *asked) for name in _PARTS.get(each, ()) if name in parts]
         self.files = [str(bundle / parts[name].file) for name in used]
-        precision = {name: parts[name].precision for name in used} | {"tower's engine": provider}
+        precision = {name: parts[name].precision for name in used}
         if "b64" in asked:
             precision["cache"] = "q8"
         self.about = {"versions": package_versions(), "precision": precision}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Entry:
 
 _OPENVINO = "openvino==2026.4.1"
 ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "tower": (("-c", str(_ROOT / "constraints.txt"), _OPENVINO, "-e", str(_ROOT)),),
     "openvino": (
         (
             *("torch==2.13.0", "transformers==4.57.6", "optimum==2.3.0", "nncf==3.4.0", _OPENVINO),
@@ -54,6 +58,7 @@ ENTRIES = (
     Entry("edge-mllm onnx", "peer_edge_mllm.py", "onnx"),
     Entry("edge-mllm onnx, int8 prompt", "peer_edge_mllm.py", "onnx+prompt"),
     Entry("edge-mllm onnx, int8 prompt, blocks of 64", "peer_edge_mllm.py", "onnx+prompt+b64"),
+    Entry("edge-mllm onnx, int8 prompt, OpenVINO", "peer_edge_mllm.py", "onnx+prompt+openvino", "tower"),
     Entry("libmtmd q8_0", "peer_libmtmd.py", "q8_0", families=_MTMD),
     Entry("libmtmd f16", "peer_libmtmd.py", "f16", families=_MTMD),
     Entry("openvino w8", "peer_openvino.py", "w8", "openvino", _INTEL, _INTEL_OTHERS, memory=1.2),

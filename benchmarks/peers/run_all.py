@@ -134,8 +134,8 @@ def _settings(given: argparse.Namespace, entries: list[Entry]) -> Settings:
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = checkpoint_directory(given.shape, given.checkpoint, work)
     source = f"shape:{given.shape}" if given.shape else str(checkpoint)
-    wanted = any("b64" in entry.variant for entry in entries)
-    bundle = export_bundle_once(checkpoint, work, b64=source if wanted else None)
+    words = {word for entry in entries for word in entry.variant.split("+")}
+    bundle = export_bundle_once(checkpoint, work, source, words)
     size = parse_size(given.size)
     with edge_mllm.load(bundle, threads=given.threads) as model:
         ids = model.prompt_ids(FIRST, [picture_file(work, size, 0)])

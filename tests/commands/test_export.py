@@ -190,7 +190,7 @@ REFUSED = [
     ("--kv q8 --format gguf", "--kv is for decoder.onnx"),
     ("--vision q4", "known for the vision tower: fp32, fp16, int8, int8_static, int4"),
     ("--vision int8,int4", "after a comma stands one tower for OpenVINO: int8_static, fp16 or fp32"),
-    ("--vision int8,int8_static --no-calibration", "leave --calibration out"),
+    ("--vision int8,int8_static --no-calibration", "leave --no-calibration out"),
     ("--override head", "write TARGET=TYPE"),
     ("--override head=q4", "there is no type 'q4'"),
     (

@@ -247,17 +247,12 @@ def test_stop_string_ends_the_answer(model):
     assert answer.text == whole[: whole.find(stop)]
 
 
-def test_stop_token_ends_the_answer(model):
+def test_stop_token_ends_the_answer(model, monkeypatch):
     pieces = list(model.stream(QUESTION, max_new_tokens=30, ignore_eos=True))
     stop = pieces[9].token
     first = [piece.token for piece in pieces].index(stop)
-    spec = model.spec.prompt
-    before = spec.stop_token_ids
-    object.__setattr__(spec, "stop_token_ids", (stop,))
-    try:
-        answer = model.generate(QUESTION, max_new_tokens=30)
-    finally:
-        object.__setattr__(spec, "stop_token_ids", before)
+    monkeypatch.setattr(model.reader, "stop_token_ids", (stop,))
+    answer = model.generate(QUESTION, max_new_tokens=30)
     assert answer.finish_reason == "stop"
     assert answer.usage.completion_tokens == first + 1
 
