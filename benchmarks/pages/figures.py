@@ -123,6 +123,11 @@ def _memory(way: str, key: str = "peak") -> Figure:
     return _result_file("run_memory", lambda found: found["ways"][way][key] / 1e6, ".0f")
 
 
+def _changed(way: str) -> Figure:
+    """The first token of a screen whose last tile changed, as a share of a new screen's."""
+    return _result_file("changed_tile", lambda found: found["smolvlm-500m"]["ways"][way]["last"]["ttft_share"], ".2f")
+
+
 def _loading(way: str, key: str) -> Figure:
     return _result_file("loading", lambda found: found[way][key], ".2f")
 
@@ -154,6 +159,7 @@ def _second_worst(values: list[float]) -> float:
 
 _INT8, _ONNX, _GGUF = "edge-mllm onnx, int8 prompt", "edge-mllm onnx", "edge-mllm gguf"
 _LIBMTMD, _OPENVINO, _TORCH = "libmtmd q8_0", "openvino w8a8", "torch bf16"
+_B64 = f"{_INT8}, blocks of 64"
 _NO_AMX = "smolvlm-500m_no_amx"
 
 _WALKED = ("calls", "functions", "modules", "changes_of_module", "tilings_planned")
@@ -188,6 +194,17 @@ FIGURES: dict[str, Figure] = {
     "peers.gguf.first-token.openvino": _peers(_NO_AMX, "first_token_s", _GGUF, _OPENVINO),
     "peers.qwen.first-token.libmtmd": _peers("qwen2-vl-2b_no_amx", "first_token_s", _INT8, "libmtmd f16"),
     "peers.qwen.first-token.torch": _peers("qwen2-vl-2b_no_amx", "first_token_s", _INT8, _TORCH),
+    "peers.zen4.first-token.libmtmd": _peers("smolvlm-500m_zen4", "first_token_s", _INT8, _LIBMTMD),
+    "peers.zen4.first-token.openvino": _peers("smolvlm-500m_zen4", "first_token_s", _INT8, _OPENVINO),
+    "peers.zen4.tower.first-token.openvino": _peers(
+        "smolvlm-500m_zen4", "first_token_s", f"{_INT8}, OpenVINO", _OPENVINO
+    ),
+    "peers.zen4.b64.decode.libmtmd": _peers("smolvlm-500m_zen4", "decode_tps", _B64, _LIBMTMD),
+    "peers.zen4.b64.decode.b32": _peers("smolvlm-500m_zen4", "decode_tps", _B64, _INT8),
+    "peers.zen4.b64.prefill": _peers("smolvlm-500m_zen4", "prefill_tps", _B64, _INT8),
+    "peers.zen4.b64.memory": _peers("smolvlm-500m_zen4", "peak_resident_bytes", _B64, _INT8),
+    "changed.gguf": _changed("gguf"),
+    "changed.prompt": _changed("onnx, int8 prompt"),
     "peers.amx.first-token.openvino": _peers("smolvlm-500m", "first_token_s", _OPENVINO, _INT8),
     "peers.amx.first-token.torch": _peers("smolvlm-500m", "first_token_s", _TORCH, _INT8),
     "peers.amx.first-token.libmtmd": _peers("smolvlm-500m", "first_token_s", _INT8, "libmtmd f16"),
