@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from edge_mllm.answer.answer import Answer, FinishReason, Piece
+from edge_mllm.answer.answer import Piece
 from edge_mllm.answer.answer_plan import AnswerPlan
 from edge_mllm.answer.components import Components
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.decoding.cells import CellCache
-from edge_mllm.answer.decoding.generate import Ending, Step, decode
 from edge_mllm.answer.decoding.keys import Key, prompt_keys
-from edge_mllm.answer.decoding.logprobs import Logprobs
 from edge_mllm.answer.decoding.options import ScoredOptions, score_options
 from edge_mllm.answer.decoding.prefill import Prefill
-from edge_mllm.answer.decoding.prompt_lookup import GuessingSteps
-from edge_mllm.answer.decoding.sampling import LogitsProcessor, Sampler
+from edge_mllm.answer.limit_check import LimitCheck
 from edge_mllm.answer.limits import Limit, LimitError
 from edge_mllm.answer.messages import last_question
 from edge_mllm.answer.pictures.filling import Filling
-from edge_mllm.answer.pictures.picture import ConversationPicture, reduction_usage, seen_together
+from edge_mllm.answer.pictures.picture import ConversationPicture, seen_together
 from edge_mllm.answer.pictures.settling import Settler
 from edge_mllm.answer.planner import Planner
 from edge_mllm.answer.request import Request
-from edge_mllm.answer.timings import Stopwatch, Usage
+from edge_mllm.answer.speaker import Job, Speaker
+from edge_mllm.answer.timings import Stopwatch
 from edge_mllm.answer.turns import Turns, WhenBusy
 from edge_mllm.arrays import FloatArray, IntArray
 from edge_mllm.decoders.protocol import DecoderState
-from edge_mllm.errors import ContextOverflowError, SettingError
-from edge_mllm.machine.memory import AnonymousPeak, large_page_bytes, peak_rss_bytes
+from edge_mllm.errors import ContextOverflowError
+from edge_mllm.machine.memory import AnonymousPeak
 from edge_mllm.picture.image import Picture
 from edge_mllm.prompt.build import PromptIds
-from edge_mllm.prompt.template import Message
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Messages with an item for each picture, and the pictures in the order of those items."""
-
-    messages: Sequence[Message]
-    pictures: Sequence[ConversationPicture]
 
 
 @dataclass(frozen=True)
@@ -52,40 +42,6 @@ class Weighed:
     image_tokens: int
     reused_tokens: int
     """Prompt tokens whose keys and values were still in the cache."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An answer in the making."""
-
-    prompt: PromptIds
-    pictures: Sequence[ConversationPicture]
-    request: Request
-    watch: Stopwatch
-    keep_any: bool
-    processors: tuple[LogitsProcessor, ...]
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """Limits, asked about pictures of a conversation; see :class:`edge_mllm.answer.pictures.picture.PictureCheck`."""
-
-    check: Callable[[Conversation], tuple[Limit | None, AnswerPlan]]
-    earlier: Conversation
-    request: Request
-
-    def __call__(self, pictures: Sequence[ConversationPicture], /) -> Limit | None:
-        return self._found(pictures)[0]
-
-    def refuse(self, pictures: Sequence[ConversationPicture]) -> None:
-        """Refuse pictures that take too much memory already; time is looked at when they are there."""
-        limit, plan = self._found(pictures) if self.request.limits.max_memory is not None else (None, None)
-        if plan is not None and limit == "max_memory":
-            raise LimitError(limit, plan, self.request.limits)
-
-    def _found(self, pictures: Sequence[ConversationPicture]) -> tuple[Limit | None, AnswerPlan]:
-        together = seen_together([*self.earlier.pictures, *pictures])
-        return self.check(Conversation(self.earlier.messages, together))
 
 
 class Pipeline:
@@ -101,8 +57,11 @@ class Pipeline:
         self._planner = Planner(parts)
         self._anonymous = AnonymousPeak()
         self._filling = Filling(parts.encoder, parts.decoder, self._anonymous)
-        self.tells_large_pages = False
-        """Whether answers say how much memory is in large pages."""
+        self._speaker = Speaker(parts, self._cells, self._planner.rates, self._anonymous)
+
+    def tell_large_pages(self, tells: bool) -> None:
+        """Whether answers say how much memory is in large pages (not unless asked for)."""
+        self._speaker.tells_large_pages = tells
 
     def start_watch(self) -> Stopwatch:
         """A stopwatch for an answer that begins now and knows what loading took."""
@@ -153,7 +112,7 @@ class Pipeline:
         decode: bool = True,
     ) -> Sequence[ConversationPicture]:
         """New pictures, tiled as finely as their budget and the limits allow; without ``decode`` planned only."""
-        broken = _Broken(partial(self._check, request=request, watch=watch, keep_any=keep_any), earlier, request)
+        broken = LimitCheck(partial(self._check, request=request, watch=watch, keep_any=keep_any), earlier, request)
         with watch.stage("picture"):
             check = broken if request.limits.given else None
             return self._reader.pictures(images, request.budget, check, decode=decode)
@@ -247,7 +206,7 @@ class Pipeline:
 
     def _job(
         self, conversation: Conversation, request: Request, watch: Stopwatch, *, keep_any: bool, least: int = 1
-    ) -> _Job:
+    ) -> Job:
         """What can be refused is refused here; ``least`` tokens of an answer must fit."""
         self._note_question(conversation)
         prompt = self.prompt(conversation)
@@ -262,7 +221,7 @@ class Pipeline:
         processors = request.processors
         if request.json_schema is not None:
             processors = (self._reader.grammar(request.json_schema, watch), *processors)
-        return _Job(prompt, conversation.pictures, request, watch, keep_any, processors)
+        return Job(prompt, conversation.pictures, request, watch, keep_any, processors)
 
     def saved(self, conversation: Conversation) -> tuple[Sequence[Key], DecoderState]:
         """What of a conversation is in the cache, cell by cell, and a copy of it. Other cells are dropped."""
@@ -301,85 +260,18 @@ class Pipeline:
             for picture in new:
                 picture.query = ids
 
-    def _pieces(self, job: _Job) -> Iterator[Piece]:
+    def _pieces(self, job: Job) -> Iterator[Piece]:
         """The answer holds the model from its first piece to its end, or until the stream is closed or dropped."""
         with self.turns.turn():
             yield from self._answered(job)
 
-    def _answered(self, job: _Job) -> Iterator[Piece]:
+    def _answered(self, job: Job) -> Iterator[Piece]:
         job = replace(job, prompt=self._settler.settle(job.prompt, job.pictures, job.watch))
         begun, logits = self._prefill(job)
-        ticket, kept = begun.ticket, begun.kept
-        request = job.request
-        ending = Ending(
-            max_new_tokens=min(request.max_new_tokens, self._decoder.n_ctx - len(job.prompt.ids)),
-            token_ids=frozenset() if request.ignore_eos else frozenset(self._reader.stop_token_ids),
-            strings=request.stop,
-        )
-        said = job.prompt.ids[job.prompt.ids >= 0].tolist()
-        sampler = Sampler(request.sampling, prompt=said, processors=job.processors)
-        steps: list[Step] = []
-        logprobs = None if request.logprobs is None else Logprobs(request.logprobs, self._reader.token_bytes)
-        append: Callable[[int], FloatArray] = partial(self._cells.step, ticket)
-        guesses = None
-        if request.prompt_lookup:
-            append = guesses = self._guesses(ticket, said, request.prompt_lookup)
-        for step in decode(logits, append, sampler, self._reader.tokenizer, ending, logprobs):
-            job.watch.token()
-            steps.append(step)
-            finish = step.finish_reason
-            yield Piece(
-                text=step.text,
-                token=step.token,
-                timings=job.watch.timings(),
-                finish_reason=finish,
-                logprobs=step.logprobs,
-                answer=None if finish is None else self._answer(job, steps, finish, kept, guesses),
-            )
+        yield from self._speaker.pieces(job, begun, logits)
 
-    def _guesses(self, ticket: object, said: Sequence[int], most: int) -> GuessingSteps:
-        """Steps that compute guessed tokens along.
-
-        Raises:
-            SettingError: The decoder's state cannot be cut back, so a wrong guess could not be undone.
-        """
-        if not self._decoder.can_cut:
-            raise SettingError("prompt lookup is not for this model: its recurrent state cannot be cut back")
-        return GuessingSteps(self._cells, ticket, said, most)
-
-    def _prefill(self, job: _Job) -> tuple[Prefill, FloatArray]:
+    def _prefill(self, job: Job) -> tuple[Prefill, FloatArray]:
         """Encode what is needed and fill the cache; the logits are those of the first token."""
         names, stops = [each.key for each in job.pictures], self._reader.stop_token_ids
         begun = Prefill(self._cells, job.prompt, names, keep_any=job.keep_any, stops=stops)
         return begun, self._filling.fill(begun, job.pictures, job.watch, job.request.max_new_tokens)
-
-    def _answer(
-        self, job: _Job, steps: Sequence[Step], finish: FinishReason, kept: int, guesses: GuessingSteps | None
-    ) -> Answer:
-        usage = Usage(
-            prompt_tokens=len(job.prompt.ids),
-            image_tokens=job.prompt.image_tokens,
-            completion_tokens=len(steps),
-            reused_tokens=kept,
-            guessed_tokens=guesses.guessed if guesses else None,
-            right_tokens=guesses.right if guesses else None,
-        )
-        self._anonymous.note()
-        told = None if job.request.logprobs is None else tuple(step.logprobs for step in steps if step.logprobs)
-        answer = Answer(
-            text="".join(step.text for step in steps),
-            finish_reason=finish,
-            usage=usage,
-            images=tuple(picture.usage for picture in job.pictures),
-            timings=job.watch.timings(),
-            peak_rss_bytes=peak_rss_bytes(),
-            peak_anonymous_bytes=self._anonymous.bytes,
-            large_page_bytes=large_page_bytes() if self.tells_large_pages else None,
-            model=self._reader.name,
-            engine=self._engine,
-            reduction=reduction_usage(job.pictures, job.watch.reduction_s),
-            devices=self.parts.devices,
-            logprobs=told,
-        )
-        self._planner.rates.learn(answer)
-        return answer

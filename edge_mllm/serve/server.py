@@ -29,7 +29,7 @@ def serve(model: Model, settings: ServerSettings, ready: Callable[[str], None]) 
     Raises:
         SettingError: The address cannot be had, or the certificate cannot be used.
     """
-    model.pipeline.tells_large_pages = False  # asking the system for it takes longer than all of HTTP
+    model.pipeline.tell_large_pages(False)  # asking the system for it takes longer than all of HTTP
     app = build_app(model, settings)
     config = uvicorn.Config(
         app,

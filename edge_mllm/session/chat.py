@@ -9,10 +9,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from edge_mllm.answer.answer import Answer, Piece, last_answer
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.decoding.keys import Key
 from edge_mllm.answer.messages import Pictures, assistant_message, listed, question_messages, system_message
 from edge_mllm.answer.pictures.picture import ConversationPicture
-from edge_mllm.answer.pipeline import Conversation, Pipeline
+from edge_mllm.answer.pipeline import Pipeline
 from edge_mllm.answer.request import GenerateOptions, Request, request_of
 from edge_mllm.answer.turns import Turns
 from edge_mllm.decoders.protocol import DecoderState

@@ -11,13 +11,14 @@ from edge_mllm.answer.answer import Answer, Piece, last_answer
 from edge_mllm.answer.answer_plan import AnswerPlan
 from edge_mllm.answer.budget import ImageBudget
 from edge_mllm.answer.components import Components
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.deciding.decider import Decider
 from edge_mllm.answer.deciding.decision import Decision
 from edge_mllm.answer.deciding.empty_answers import EmptyAnswers
 from edge_mllm.answer.deciding.settings import DecideOptions, DecideSettings, checked_options, decide_settings
 from edge_mllm.answer.messages import Pictures, Said, listed, said
 from edge_mllm.answer.pictures.encoder import encoded_rows
-from edge_mllm.answer.pipeline import Conversation, Pipeline
+from edge_mllm.answer.pipeline import Pipeline
 from edge_mllm.answer.request import GenerateOptions, PictureOptions, Request, request_of
 from edge_mllm.answer.turns import WhenBusy
 from edge_mllm.arrays import FloatArray, IntArray
@@ -228,7 +229,7 @@ class Model:
         It takes about 0.4 s for 300 MB and adds no memory. Worth it where many tokens follow; see
         :mod:`edge_mllm.machine.large_pages`. Nothing happens where the system cannot do it.
         """
-        self.pipeline.tells_large_pages = True
+        self.pipeline.tell_large_pages(True)
 
         def work(preparation: Preparation) -> None:
             collapse_resident(preparation.check)

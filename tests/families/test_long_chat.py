@@ -12,9 +12,9 @@ from tiny_qwen2_vl import make_tiny_qwen2_vl
 
 import edge_mllm
 from edge_mllm import GenerateOptions
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.answer.messages import user_message
-from edge_mllm.answer.pipeline import Conversation
 
 TURNS = 10
 SHORT = GenerateOptions(max_new_tokens=6, ignore_eos=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.deciding.decision import Decision, DecisionTimings, DecisionUsage, OptionScore, shares
 from edge_mllm.answer.deciding.empty_answers import Asked, EmptyAnswers
 from edge_mllm.answer.deciding.option_tokens import tell_apart, tokens_of_options
@@ -19,7 +20,7 @@ from edge_mllm.answer.deciding.settings import DecideSettings
 from edge_mllm.answer.decoding.options import OptionLogprobs
 from edge_mllm.answer.messages import last_question
 from edge_mllm.answer.pictures.picture import ConversationPicture
-from edge_mllm.answer.pipeline import Conversation, Pipeline, Weighed
+from edge_mllm.answer.pipeline import Pipeline, Weighed
 from edge_mllm.answer.timings import Stage, Stopwatch
 from edge_mllm.arrays import IntArray
 from edge_mllm.errors import SettingError

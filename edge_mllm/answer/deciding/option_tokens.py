@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.decoding.options import option_ids
 from edge_mllm.answer.messages import assistant_message
-from edge_mllm.answer.pipeline import Conversation, Pipeline
+from edge_mllm.answer.pipeline import Pipeline
 from edge_mllm.arrays import IntArray
 from edge_mllm.errors import PromptError
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edge_mllm.answer.budget import ImageBudget
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.deciding.option_tokens import tokens_of_options
 from edge_mllm.answer.messages import user_message
-from edge_mllm.answer.pipeline import Conversation
 from edge_mllm.measure.eval.answerer import Reply
 from edge_mllm.measure.eval.fingerprint import model_sha256
 

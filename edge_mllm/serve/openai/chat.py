@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from edge_mllm.answer.answer import Answer, Piece
-from edge_mllm.answer.pipeline import Conversation
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.serve.bodies import encode
 from edge_mllm.serve.context import ServerContext
 from edge_mllm.serve.errors import RequestError

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge_mllm.answer.answer import Answer, Piece
-from edge_mllm.answer.pipeline import Conversation
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.timings import Stopwatch
 from edge_mllm.serve.work.asked import Asked
 from edge_mllm.serve.work.tilings import tilings

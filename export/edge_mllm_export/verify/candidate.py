@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_mllm.answer.budget import ImageBudget
+from edge_mllm.answer.conversation import Conversation
 from edge_mllm.answer.decoding.cells import CellCache
 from edge_mllm.answer.decoding.prefill import Prefill
 from edge_mllm.answer.pictures.bundle_picture import PicturePart
 from edge_mllm.answer.pictures.encoder import encoded_rows
-from edge_mllm.answer.pipeline import Conversation, Pipeline
+from edge_mllm.answer.pipeline import Pipeline
 from edge_mllm.answer.readers.reader import BundleReader
 from edge_mllm.answer.request import Request
 from edge_mllm.arrays import FloatArray, IntArray
