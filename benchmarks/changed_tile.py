@@ -1,6 +1,6 @@
 """A screen on which one tile changed: what its first token costs beside that of a new screen, and beside one tile.
 
-    python benchmarks/changed_tile.py --shape smolvlm-500m [--bundle DIR] [--rounds 5]
+    python benchmarks/changed_tile.py --shape smolvlm-500m [--bundle DIR] [--repeat 5]
 
 Screens of 1080x2400 are noise in blocks, a new one for each round. Each is asked about, then a copy with other pixels
 in one tile: the last one before the overview, or the first. ``one_tile_s`` is the tower's time for a new screen, shared
@@ -22,13 +22,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from rounds import circumstances  # noqa: E402
+from rounds import circumstances, measuring  # noqa: E402
 from shape_bundles import bundle_of  # noqa: E402
 
 import edge_mllm  # noqa: E402
 from edge_mllm.arrays import RgbArray  # noqa: E402
 
-OUT = ROOT / "benchmarks" / "results" / "changed_tile.json"
 SIZE = (2400, 1080)
 QUESTION = "What is new on this screen?"
 WAYS = {"gguf": ("gguf", False), "onnx": ("onnx", False), "onnx, int8 prompt": ("onnx", True)}
@@ -65,7 +64,7 @@ def measured(bundle: Path, way: str, given: argparse.Namespace) -> dict[str, Any
     samples: dict[str, list[dict[str, float]]] = {}
     with edge_mllm.load(bundle, engine=engine, threads=given.threads, prompt_weights=prompt, provider="cpu") as model:
         asked(model, screen(1000))
-        for number in range(given.rounds):
+        for number in range(given.repeat):
             for place in PLACES:
                 new = screen(2 * number + (place == "first"))
                 samples.setdefault("new", []).append(asked(model, new))
@@ -83,22 +82,20 @@ def measured(bundle: Path, way: str, given: argparse.Namespace) -> dict[str, Any
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring(__file__, __doc__, repeat=5)
     parser.add_argument("--shape", required=True)
     parser.add_argument("--bundle", type=Path, help="of this shape, with prompt weights; made where it is missing")
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     bundle = given.bundle or bundle_of(given.shape, prompt_weights="int8")
-    document = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
+    document = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else {}
     ways = {way: measured(bundle, way, given) for way in given.ways}
     document[given.shape] = {
-        **circumstances(bundle, threads=given.threads, repeat=given.rounds, peaks=False),
+        **circumstances(bundle, threads=given.threads, repeat=given.repeat, peaks=False),
         "size": f"{SIZE[1]}x{SIZE[0]}",
         "ways": ways,
     }
-    OUT.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    given.out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     for way, found in ways.items():
         for place in PLACES:
             print(way, place, json.dumps(found[place]))

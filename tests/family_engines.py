@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import edge_mllm
 from edge_mllm.answer.answer import Answer as GeneratedAnswer
 from edge_mllm.bundle.spec import BundleSpec
+from edge_mllm.errors import EdgeMLLMError
 from edge_mllm_export import ExportOptions, export_bundle
 from edge_mllm_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from edge_mllm_export.families.registry import find_family
@@ -118,3 +122,19 @@ def told_of_phones(engines: Engines) -> str:
     from edge_mllm.session.files import open_bundle
 
     return phone(open_bundle(engines.out).spec)
+
+
+def check_hostile_bundle(engines: Engines, out: Path, section: str, change: dict[str, Any], says: str) -> None:
+    """A bundle with a changed section of bundle.json, copied to ``out``, is refused with a reason."""
+    shutil.copytree(engines.out, out)
+    document = json.loads((out / "bundle.json").read_text(encoding="utf-8"))
+    sections = {
+        **document,
+        "tiler": document["image"]["tiler"],
+        "layout": document["prompt"].get("layout"),
+        "patches": document["vision"].get("patches"),
+    }
+    sections[section].update(change)
+    (out / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(EdgeMLLMError, match=says):
+        edge_mllm.load(out, engine="onnx", threads=1)

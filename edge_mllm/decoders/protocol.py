@@ -126,7 +126,8 @@ class Decoder(Protocol):
         """Places inside one prefill, ascending, from which it may be gone on with bit for bit.
 
         Where the cache holds the cells before such a place, from a prefill that began with the same cells and went on
-        behind it, a prefill of the rest alone computes what one of all does. None where there is no such place.
+        behind it, a prefill of the rest alone computes what one of all does. None where there is no such place; asked
+        only where :attr:`can_cut` says yes.
 
         Args:
             blocks: Of the prefill, as :func:`edge_mllm.decoders.segments.block_numbers` gives them.

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from family_engines import Engines, check_continuations, check_tower, four_bits, told_of_phones
+from family_engines import Engines, check_continuations, check_hostile_bundle, check_tower, four_bits, told_of_phones
 from oracle.gguf_metadata import read_metadata
 from tiny_minicpm_v_4_7 import make_tiny_minicpm_v_4_7
 
 import edge_mllm
 from edge_mllm.answer.decoding.splice import splice
 from edge_mllm.bundle.spec_json import read_spec, spec_to_dict
-from edge_mllm.errors import EdgeMLLMError
 from edge_mllm.picture.tile_plan import plan_tiles
 from edge_mllm.session.files import open_bundle
 from edge_mllm_export.reference.probes import draw_picture
@@ -186,18 +183,7 @@ def test_what_a_bundle_says(engines: Engines) -> None:
 def test_hostile_bundles_name_the_field(
     engines: Engines, tmp_path: Path, section: str, change: dict[str, Any], says: str
 ) -> None:
-    out = shutil.copytree(engines.out, tmp_path / "changed.edge")
-    document = json.loads((engines.out / "bundle.json").read_text(encoding="utf-8"))
-    parts = {
-        "tiler": document["image"]["tiler"],
-        "prompt": document["prompt"],
-        "layout": document["prompt"]["layout"],
-        "decoder": document["decoder"],
-    }
-    parts[section].update(change)
-    (out / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(EdgeMLLMError, match=says):
-        edge_mllm.load(out, engine="onnx", threads=1)
+    check_hostile_bundle(engines, tmp_path / "changed.edge", section, change, says)
 
 
 @pytest.mark.slow

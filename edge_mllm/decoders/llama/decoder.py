@@ -153,7 +153,7 @@ class LlamaDecoder:
 
     def cuts(self, blocks: IntArray) -> Sequence[int]:
         """Between llama.cpp's batches, wherever positions run on like text and pictures may be cut."""
-        return () if self._track.axes > 1 or not self.can_cut else self._batches.cuts(blocks)
+        return () if self._track.axes > 1 else self._batches.cuts(blocks)
 
     def step(self, token: int) -> FloatArray:
         """Append one token and return logits float32 [n_vocab]."""

@@ -138,7 +138,7 @@ class OrtDecoder:
 
     def cuts(self, blocks: IntArray) -> Sequence[int]:
         """Between the runs of the graph, wherever positions run on like text and pictures may be cut."""
-        if self._track.axes > 1 or self._graph.has_blocks or not self.can_cut:
+        if self._track.axes > 1 or self._graph.has_blocks:
             return ()
         if self._prompt is not None:
             return self._prompt.cuts(len(blocks))
