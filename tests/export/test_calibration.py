@@ -270,12 +270,12 @@ def test_a_cache_of_eight_bits(tiny_smolvlm: Path, tmp_path: Path, monkeypatch: 
     assert 4 * small.cell_bytes == exact.cell_bytes
     expected = exact.prefill([Tokens(IDS)], all_logits=True)
     found = small.prefill([Tokens(IDS)], all_logits=True)
-    assert 0 < kl_divergence(expected, found).mean() < 0.03
-    state = small.state()
-    assert {array.dtype for array in state.arrays} == {np.dtype(np.int8)}
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # a run reads its own rows before they are rounded
     small.truncate(20)
     again = small.prefill([Tokens(IDS[20:])], all_logits=True)
-    np.testing.assert_allclose(again, found[20:], atol=1e-5)
+    assert 0 < kl_divergence(expected[20:], again).mean() < 0.03
+    state = small.state()
+    assert {array.dtype for array in state.arrays} == {np.dtype(np.int8)}
     small.reserve(500)
     after = small.step(11)
     small.restore(state)

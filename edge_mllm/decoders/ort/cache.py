@@ -13,14 +13,15 @@ from edge_mllm.decoders.ort.states import OrtStates
 from edge_mllm.errors import EngineError
 from edge_mllm.machine.ort import element_type
 
-_PREFIX, _PRESENT = "past_key_values.", "present."
+_PREFIX, _PRESENT, _APPENDED = "past_key_values.", "present.", "appended."
 
 
 class OrtCache:
     """One buffer [1, kv_heads, capacity, head_dim] for every past/present pair, grown on demand.
 
     Past and present are bound to the same memory; GroupQueryAttention then writes new keys and values behind the old
-    ones. Fresh buffers are zero pages that the system provides when they are first written.
+    ones. Fresh buffers are zero pages that the system provides when they are first written. A graph may give the rows
+    of many tokens as outputs ``appended.N.key`` and ``.value`` instead, which are put behind the old ones then.
     """
 
     def __init__(self, session: Any, graph: Path, head_dim: int | None) -> None:
@@ -32,6 +33,7 @@ class OrtCache:
             head_dim: Takes the place of a symbolic last dimension.
         """
         self._names, self._shapes, self._types = _read_ports(session, graph, head_dim)
+        self._appended = _read_appended(session, self._names)
         self._buffers: list[npt.NDArray[Any]] = []
         self.states = OrtStates(session, graph)
         """Of layers that keep no keys and values."""
@@ -40,7 +42,8 @@ class OrtCache:
     def suits(self, session: Any, graph: Path, head_dim: int | None) -> bool:
         """Whether another session, given as to a new cache, keeps the same: then the buffers can be bound there too."""
         same = (self._names, self._shapes, self._types) == _read_ports(session, graph, head_dim)
-        return same and self.states.suits(session, graph)
+        appended = _read_appended(session, self._names) if same else []
+        return same and appended == self._appended and self.states.suits(session, graph)
 
     @property
     def nbytes(self) -> int:
@@ -93,6 +96,17 @@ class OrtCache:
             place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
             binding.bind_input(past, *place)
             binding.bind_output(present, *place)
+        for name in self._appended:
+            binding.bind_output(name, "cpu")
+
+    def take(self, binding: Any, past: int, count: int) -> None:
+        """After a run over ``count`` tokens behind ``past`` cells: keep what it gave apart from the buffers."""
+        self.states.take(count)
+        if self._appended:
+            rows = binding.get_outputs()[-len(self._appended) :]
+            for buffer, row in zip(self._buffers, rows, strict=True):
+                if row.shape()[2]:
+                    buffer[:, :, past : past + count] = row.numpy()
 
 
 _Ports = tuple[list[tuple[str, str]], list[tuple[int, int]], list[type[np.generic]]]
@@ -115,3 +129,10 @@ def _read_ports(session: Any, graph: Path, head_dim: int | None) -> _Ports:
         shapes.append((node.shape[1], width))
         types.append(element_type(node, graph))
     return names, shapes, types
+
+
+def _read_appended(session: Any, names: list[tuple[str, str]]) -> list[str]:
+    """Names of the outputs with rows of many tokens, one for every buffer; none where the graph writes in place."""
+    outputs = {node.name for node in session.get_outputs()}
+    appended = [_APPENDED + past.removeprefix(_PREFIX) for past, _ in names]
+    return appended if set(appended) <= outputs else []

@@ -69,7 +69,6 @@ class OrtGraph:
     def run(self, batch: Batch, cache: OrtCache, past: int, logits: npt.NDArray[Any] | None = None) -> None:
         """Append a batch to a cache that holds ``past`` cells; fill ``logits`` [1, last positions, n_vocab]."""
         count, binding = len(batch.rows), self.session.io_binding()
-        cache.bind(binding)
         arrays = {
             "inputs_embeds": np.ascontiguousarray(batch.rows)[None],
             "attention_mask": np.ones((1, past + count), np.int64),
@@ -84,8 +83,9 @@ class OrtGraph:
             bind_out(binding, "logits", logits)
         for name, array in arrays.items():
             bind_in(binding, name, array)
+        cache.bind(binding)
         self.session.run_with_iobinding(binding)
-        cache.states.take(count)
+        cache.take(binding, past, count)
 
 
 def bind_in(binding: Any, name: str, array: npt.NDArray[Any]) -> None:

@@ -1,7 +1,8 @@
 """The graph that computes prompts: 8-bit integer products over many tokens, keys and values its only outputs.
 
 It appends to the cache of the decoder whose graph it was made from (``edge_mllm_export.write.onnx.prompt``). A row's
-result does not depend on the rows beside it, so it does not matter either where a prompt is cut into runs.
+result does not depend on the rows beside it, so it does not matter either where a prompt is cut into runs, unless the
+cache is kept in 8 bits: a run reads its own keys and values before they are rounded.
 """
 
 from __future__ import annotations
