@@ -2,7 +2,7 @@
 
 Speed is also told for keys and values in 8 bits.
 
-    python benchmarks/block_sizes.py [--shapes NAME ...] [--pages 150] [--rounds 5]
+    python benchmarks/block_sizes.py [--shapes NAME ...] [--ways "int4_b64, cache q8" ...] [--pages 150] [--rounds 5]
 
 Speed: bundles of published shapes with random weights, ``Model.generate`` asked the same question about one picture
 again and again, so that only decoding is left, recipes in turns. Loss: the starter's checkpoint with calibrated codes,
@@ -51,7 +51,8 @@ LOGGER = logging.getLogger("block_sizes")
 
 def speed(shape: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Tokens per second of every way, medians and every sample, and as a share of the base."""
-    bundles = {name: work / f"{shape}-{number}.edge" for number, name in enumerate(WAYS)}
+    ways = [name for name in WAYS if name == BASE or name in given.ways]
+    bundles = {name: work / f"{shape}-{number}.edge" for number, name in enumerate(WAYS) if name in ways}
     for name, bundle in bundles.items():
         recipe, kv = WAYS[name]
         if not bundle.exists():
@@ -107,6 +108,7 @@ def loss(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="*", default=["smolvlm-500m", "internvl3-1b", "qwen2-vl-2b"])
+    parser.add_argument("--ways", nargs="*", default=[*WAYS], choices=[*WAYS], help="speeds beside the first, all")
     parser.add_argument("--pages", type=int, default=150, help="0 leaves the loss out")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "block_sizes", help="bundles that are there stay")
     parser.add_argument("--rounds", type=int, default=5)

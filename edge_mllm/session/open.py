@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from edge_mllm.answer.components import Components
@@ -14,6 +16,7 @@ from edge_mllm.bundle.gguf_pair import is_gguf
 from edge_mllm.bundle.published.directory import PublishedDirectory, is_published
 from edge_mllm.bundle.spec import Engine
 from edge_mllm.decoders.lazy import LazyDecoder
+from edge_mllm.decoders.protocol import Decoder
 from edge_mllm.decoders.select import cache_binding, choose_engine, engine_binding, open_decoder
 from edge_mllm.errors import SettingError
 from edge_mllm.machine.npu import NpuError
@@ -73,14 +76,16 @@ def _published_components(directory: PublishedDirectory, opening: Opening) -> Co
     file, width = directory.file("vision"), spec.decoder.row_width
     tower = PublishedTower(file, spec.vision, width, settings.threads, directory.newline)
     load = partial(MergedDecoder, directory.file("decoder_onnx"), directory.file("embeddings"), spec.decoder, settings)
+    open_now = (lambda: LazyDecoder(load, spec.decoder, settings.n_ctx)) if opening.low_memory else load
+    reader, decoder = read_and_open(lambda: BundleReader(directory, "onnx"), open_now)
     return Components(
         path=directory.path,
         engine="onnx",
         spec=spec,
-        reader=BundleReader(directory, "onnx"),
+        reader=reader,
         tower=tower,
         encoder=PictureEncoder(tower, opening.cache, directory.tower_digest, low_memory=opening.low_memory),
-        decoder=LazyDecoder(load, spec.decoder, settings.n_ctx) if opening.low_memory else load(),
+        decoder=decoder,
         settings=settings,
         binding=lambda: engine_binding(directory.digest(), "onnx", settings),
     )
@@ -109,18 +114,32 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         if isinstance(tower, ChoosingTower)
         else None,
     )
+    reader, decoder = read_and_open(
+        lambda: BundleReader(bundle, engine), lambda: open_decoder(bundle, engine, settings, lazy=low_memory)
+    )
     return Components(
         path=bundle.path,
         engine=engine,
         spec=spec,
-        reader=BundleReader(bundle, engine),
+        reader=reader,
         tower=tower,
         encoder=encoder,
-        decoder=open_decoder(bundle, engine, settings, lazy=low_memory),
+        decoder=decoder,
         settings=settings,
         placed=lambda: tower.place,
         binding=partial(cache_binding, bundle.path, engine, settings),
     )
+
+
+def read_and_open(read: Callable[[], BundleReader], open_now: Callable[[], Decoder]) -> tuple[BundleReader, Decoder]:
+    """Tokenizer and template, and the decoder, side by side: the decoder's library works while Python reads.
+
+    Raises:
+        EdgeMLLMError: What the first raised, else what the second did.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="edge-mllm-decoder") as pool:
+        opened = pool.submit(open_now)
+        return read(), opened.result()
 
 
 def open_placed(bundle: OpenBundle, opening: Opening) -> VisionTower | ChoosingTower:
