@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_mllm.errors import EngineError
 from edge_mllm.machine.cpu import read_processor
@@ -25,6 +26,11 @@ _UNSIGNED_WEIGHTS = "session.x64quantprecision"
 unsigned by signed products can overflow 16 bits, and three times slower on a processor with AMX, which needs it not."""
 _BYTE_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8"}
 """Instructions that sum products of bytes in 32 bits."""
+LEVELS = "signed_levels"
+"""Optional input of a graph, float32 []: the largest int8 code of what it multiplies with uint8 codes that it computes
+itself. The option above reaches constants only."""
+_FEW_LEVELS = np.float32(64)
+"""Two products by 255 then fit 16 bits."""
 
 
 def session_options(threads: int | None) -> Any:
@@ -52,6 +58,13 @@ def session_options(threads: int | None) -> Any:
 def products_overflow(architecture: str, flags: Collection[str]) -> bool:
     """Whether this is an x86 processor that sums products of bytes in 16 bits; not where its flags are not known."""
     return architecture.lower() in ("x86_64", "amd64") and "avx2" in flags and _BYTE_PRODUCTS.isdisjoint(flags)
+
+
+def levels_here(session: Any) -> dict[str, npt.NDArray[Any]]:
+    """What a run must be given beside its inputs, so that no sum of products overflows on this processor."""
+    optional = {node.name for node in session.get_overridable_initializers()}
+    overflow = products_overflow(platform.machine(), read_processor().flags)
+    return {LEVELS: np.array(_FEW_LEVELS)} if overflow and LEVELS in optional else {}
 
 
 def open_session(graph: Path, threads: int) -> Any:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from edge_mllm.errors import BundleError, EngineError, ExtraMissingError, SettingError
 from edge_mllm.machine.kept_graphs import open_graph
 from edge_mllm.machine.memory import trim_heap
-from edge_mllm.machine.ort import session_options
+from edge_mllm.machine.ort import levels_here, session_options
 
 TowerEngine = Literal["ort", "openvino", "openvino-bf16"]
 SLOW_IN_OPENVINO = ("int8", "int4")
@@ -108,10 +108,11 @@ class _Ort:
         self._session, self._options = session, ort.RunOptions()
         self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self._levels = levels_here(session)
 
     def run(self, names: list[str], feeds: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """As ONNX Runtime's sessions."""
-        found: list[npt.NDArray[Any]] = self._session.run(names, feeds, self._options)
+        found: list[npt.NDArray[Any]] = self._session.run(names, {**feeds, **self._levels}, self._options)
         return found
 
 

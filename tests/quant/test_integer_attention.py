@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_mllm.machine import ort
+from edge_mllm.tower.engines import open_tower
 from edge_mllm_quant.recipes.recipe import find_recipe
 from edge_mllm_quant.tower import integer_attention
 from edge_mllm_quant.tower.head_balance import balance_heads
@@ -14,6 +19,8 @@ from edge_mllm_quant.tower.integer_attention import use_integer_attention
 from edge_mllm_quant.tower.tower import quantise_tower, relative_error, run_graph
 
 TOKENS, HEADS, WIDTH = 50, 6, 16
+ERROR = 0.03
+"""With 7 bits, where the processor sums two products in 16; a third less with 8."""
 SIDES = ["tiles", TOKENS, HEADS * WIDTH]
 
 
@@ -70,7 +77,7 @@ def test_blocks_of_integer_attention_are_the_attention(
     kinds = [node.op_type for node in model.graph.node]
     assert "MultiHeadAttention" not in kinds
     assert kinds.count("MatMulIntegerToFloat") == products
-    assert 1e-4 < _error(model) < 0.02
+    assert 1e-4 < _error(model) < ERROR
 
 
 def test_few_tokens_masks_and_many_blocks_keep_the_float_operator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +85,48 @@ def test_few_tokens_masks_and_many_blocks_keep_the_float_operator(monkeypatch: p
     assert use_integer_attention(_model(mask=True), least_tokens=1) == 0
     monkeypatch.setattr(integer_attention, "BLOCK_BYTES", 1)
     assert use_integer_attention(_model(), least_tokens=1) == 0
+
+
+def _largest_codes(model: onnx.ModelProto, **levels: float) -> list[int]:
+    """Of every tensor that a product of the attention takes on its right."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    names = sorted({node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"})
+    del shown.graph.output[:]
+    shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT8, None) for name in names)
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    fed = {name: np.array(value, np.float32) for name, value in levels.items()}
+    return [int(np.abs(codes.astype(int)).max()) for codes in session.run(None, {**FRESH[0], **fed})]
+
+
+def test_two_products_fit_16_bits_where_the_processor_sums_them_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operands are computed, so that ONNX Runtime's option for unsigned weights does not reach them."""
+    model = _model()
+    use_integer_attention(model, least_tokens=1)
+    assert max(_largest_codes(model)) == 127
+    assert 60 < max(_largest_codes(model, signed_levels=64)) <= 64
+    assert 2 * 255 * 64 < 2**15
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == ["x"], "who does not know the other input need not give it"
+    for overflows, expected in ((True, {ort.LEVELS: 64.0}), (False, {})):
+        monkeypatch.setattr(ort, "products_overflow", lambda *_, answer=overflows: answer)
+        assert ort.levels_here(session) == expected
+        assert 1e-4 < _error(model) < ERROR
+
+
+def test_the_runtime_gives_fewer_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    use_integer_attention(model, least_tokens=1)
+    onnx.save_model(model, tmp_path / "vision.onnx")
+    plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    few, many = (plain.run(None, {**FRESH[0], ort.LEVELS: np.array(value, np.float32)})[0] for value in (64, 127))
+    assert not np.array_equal(few, many)
+    for overflows, expected in ((True, few), (False, many)):
+        monkeypatch.setattr(ort, "products_overflow", lambda *_, answer=overflows: answer)
+        tower = open_tower(tmp_path / "vision.onnx", "ort", None)
+        assert [node.name for node in tower.get_inputs()] == ["x"]
+        (found,) = tower.run(["y"], FRESH[0])
+        assert np.linalg.norm(found - expected) < np.linalg.norm(few - many) / 4
 
 
 def test_tiles_of_zeros_give_no_nonsense() -> None:
@@ -111,4 +160,4 @@ def test_the_int8_recipe_computes_long_attention_in_integers() -> None:
     assert "MultiHeadAttention" in {node.op_type for node in short.model.graph.node}
     assert "MatMulIntegerToFloat" in {node.op_type for node in long.model.graph.node}
     assert long.report["balanced"] == 1
-    assert _error(long.model) < 1.5 * _error(short.model) < 0.05
+    assert _error(long.model) < 2 * _error(short.model) < 0.05

@@ -3,8 +3,10 @@
 ONNX Runtime's MultiHeadAttention computes in float32, which on processors with 8-bit dot products takes longer than
 all matrix products with weights together. Here queries become uint8, keys and values int8 with one scale per call each,
 and the exponentials of every row uint8 with the fixed step 1/255: a row's largest exponential is 1 before it is divided
-by the sum. Blocks of scores stay in the cache and are never held for all rows at once. The idea and its accuracy: Zhang
-et al., "SageAttention", arXiv:2410.02367, 2024; the products of this file are ONNX Runtime's.
+by the sum. How many levels keys and values have is an input with a default (:data:`edge_mllm.machine.ort.LEVELS`): the
+runtime gives fewer where sums would overflow. Blocks of scores stay in the cache and are never held for all rows at
+once. The idea and its accuracy: Zhang et al., "SageAttention", arXiv:2410.02367, 2024; the products of this file are
+ONNX Runtime's.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_mllm.machine.ort import LEVELS
 from edge_mllm_quant.graph.replacement import Replacement, attribute, replace_nodes
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ BLOCK_HEADS = 4
 """Heads of one block: products of several heads run side by side."""
 MOST_BLOCKS = 32
 """Of one attention; with more, a graph of so many operators takes longer to load than it saves."""
+_MOST_LEVELS = 127
 _MICROSOFT = "com.microsoft"
 _TINY = np.float32(1e-20)
 
@@ -53,7 +57,18 @@ def use_integer_attention(model: onnx.ModelProto, *, least_tokens: int = LEAST_T
         made.write()
         return made
 
-    return replace_nodes(model, writer)
+    done = replace_nodes(model, writer)
+    if done:
+        _add_levels(model.graph)
+    return done
+
+
+def _add_levels(graph: onnx.GraphProto) -> None:
+    """The input with a default."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph.input.append(helper.make_tensor_value_info(LEVELS, TensorProto.FLOAT, []))
+    graph.initializer.append(numpy_helper.from_array(np.array(_MOST_LEVELS, np.float32), LEVELS))
 
 
 def _values(model: onnx.ModelProto) -> list[Any]:
@@ -134,7 +149,7 @@ class _Writer(Replacement):
         sizes = self._add("Abs", [states], f"{name}_sizes")
         most = self._add("ReduceMax", [sizes], f"{name}_most", keepdims=0)
         bounded = self._add("Max", [most, self._constant("tiny", _TINY)], f"{name}_bounded")
-        step = self._add("Div", [bounded, self._constant("levels", np.float32(127))], f"{name}_step")
+        step = self._add("Div", [bounded, LEVELS], f"{name}_step")
         zero = self._constant("signed_zero", np.int8(0))
         return self._add("QuantizeLinear", [states, step, zero], f"{name}_codes"), step
 

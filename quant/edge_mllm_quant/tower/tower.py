@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from edge_mllm.arrays import FloatArray
 from edge_mllm.errors import SettingError
-from edge_mllm.machine.ort import session_options
+from edge_mllm.machine.ort import levels_here, session_options
 from edge_mllm_quant.graph.files import save_graph
 from edge_mllm_quant.recipes.override import PROJECTOR_PATTERNS
 from edge_mllm_quant.tower.half_storage import store_half
@@ -188,7 +188,8 @@ def run_graph(model: onnx.ModelProto, samples: Sequence[Feeds]) -> list[npt.NDAr
         session = ort.InferenceSession(
             str(Path(scratch) / "tower.onnx"), session_options(None), ["CPUExecutionProvider"]
         )
-        return [session.run(None, dict(feeds))[0] for feeds in samples]
+        levels = levels_here(session)
+        return [session.run(None, {**feeds, **levels})[0] for feeds in samples]
 
 
 def relative_error(exact: Sequence[FloatArray], ours: Sequence[FloatArray]) -> float:
