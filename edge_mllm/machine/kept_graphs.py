@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import platform
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,8 +25,13 @@ from edge_mllm.machine.folders import cache_folder, file_identity
 _log = logging.getLogger(__name__)
 _GRAPH, _WEIGHTS, _SIZES = "graph.onnx", "graph.onnx.data", "sizes.json"
 _CPU = ["CPUExecutionProvider"]
-_LEAST_BYTES = 1024
-"""Smaller initializers stay in the graph: shapes and axes must be there while it is read."""
+_LEAST_BYTES = (1024, (1 << 20) + 1)
+"""Smaller initializers stay in the graph: shapes and axes must be there while it is read. ONNX Runtime aligns those
+above 1 MiB alone, and what follows a packed one of odd size is not aligned."""
+_ALIGNMENT = 64
+"""Packed 4-bit weights begin at the next such address in their memory, which must be the same one when it is mapped."""
+_PACKED = re.compile(rb"\w\+\d+\|(\d+);\d+;")
+"""Place of a packed weight among an initializer's external data: kernel+hash|offset;length;."""
 _GROWTH = 3.0
 """What making one may take on disk, in sizes of its files: original, packed (with scales in 32 bits), and room."""
 
@@ -92,19 +98,34 @@ def keep_graph(graph: Path, options: Any) -> int:
 
 
 def _make(graph: Path, options: Any, folder: Path) -> None:
+    """Have ONNX Runtime write it, with fewer tensors apart where packed ones would be read other than packed."""
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    options.optimized_model_filepath = str(folder / _GRAPH)
+    for least in _LEAST_BYTES:
+        _write(graph, options, least)
+        if _is_aligned(folder / _GRAPH):
+            (folder / _SIZES).write_text(json.dumps(_sizes(folder)), "utf-8")
+            return
+        (folder / _GRAPH).unlink()
+        (folder / _WEIGHTS).unlink()
+    raise EngineError(f"{graph.name} cannot be kept: ONNX Runtime would not read its packed weights as it packed them")
+
+
+def _write(graph: Path, options: Any, least: int) -> None:
     import onnxruntime as ort
 
-    options.optimized_model_filepath = str(folder / _GRAPH)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-    options.add_session_config_entry(
-        "session.optimized_model_external_initializers_min_size_in_bytes", str(_LEAST_BYTES)
-    )
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(least))
     try:
         ort.InferenceSession(str(graph), options, providers=_CPU)
     except Exception as error:  # onnxruntime raises many unrelated classes
         raise EngineError(f"ONNX Runtime cannot keep {graph.name}: {' '.join(str(error).split())[:300]}") from error
-    (folder / _SIZES).write_text(json.dumps(_sizes(folder)), "utf-8")
+
+
+def _is_aligned(graph: Path) -> bool:
+    """Whether all packed weights lie where they were packed for; the graph names their places in the other file."""
+    places = _PACKED.findall(graph.read_bytes())
+    return all(int(offset) % _ALIGNMENT == 0 for offset in places)
 
 
 def _find(graph: Path) -> Path | None:

@@ -6,7 +6,11 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
+from onnx.numpy_helper import from_array
 
 import edge_mllm
 from edge_mllm.errors import EngineError, SettingError
@@ -115,6 +119,46 @@ def test_without_room_nothing_is_written(bundle: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(kept_graphs.shutil, "disk_usage", lambda _: usage(1_000_000))
     with pytest.raises(EngineError, match=r"decoder\.onnx may take .* MB in .*, where 1 are free"):
         keep_graphs(bundle)
+    assert kept_files() == []
+
+
+def four_bits(path: Path, layers: int = 6) -> Path:
+    """Products with 4-bit weights one after the other, of sizes that leave what follows unaligned."""
+    draw, size, blocks = np.random.default_rng(0), 960, 960 // 64
+    nodes, tensors = [], []
+    for layer in range(layers):
+        codes = draw.integers(0, 256, (size, blocks, 32)).astype(np.uint8)
+        scales = draw.uniform(0.001, 0.01, (size, blocks)).astype(np.float32)
+        tensors.insert(layer, from_array(codes, f"codes{layer}"))
+        tensors.append(from_array(scales, f"scales{layer}"))
+        names = [f"x{layer}", f"codes{layer}", f"scales{layer}"]
+        settings = {"K": size, "N": size, "bits": 4, "block_size": 64, "accuracy_level": 4}
+        nodes.append(helper.make_node("MatMulNBits", names, [f"x{layer + 1}"], domain="com.microsoft", **settings))
+    ends = [helper.make_tensor_value_info(f"x{place}", TensorProto.FLOAT, [1, size]) for place in (0, layers)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_packed_weights_are_read_as_they_were_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime places them anywhere in the file, and its kernels look for the next aligned address in memory."""
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path / "cache"))
+    graph = four_bits(tmp_path / "decoder.onnx")
+    row = {"x0": np.random.default_rng(1).normal(size=(1, 960)).astype(np.float32)}
+    (plain,) = open_session(graph, 1).run(None, row)
+    keep_graph(graph, session_options(1))
+    (kept,) = open_session(graph, 1).run(None, row)
+    np.testing.assert_array_equal(kept, plain)
+    assert kept_files()
+
+
+def test_weights_that_cannot_be_placed_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_MLLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_graphs, "_LEAST_BYTES", (1024, 2048))
+    monkeypatch.setattr(kept_graphs, "_ALIGNMENT", 1 << 40)
+    with pytest.raises(EngineError, match="would not read its packed weights as it packed them"):
+        keep_graph(four_bits(tmp_path / "decoder.onnx"), session_options(1))
     assert kept_files() == []
 
 
