@@ -199,10 +199,17 @@ FIGURES: dict[str, Figure] = {
     "peers.zen4.tower.first-token.openvino": _peers(
         "smolvlm-500m_zen4", "first_token_s", f"{_INT8}, OpenVINO", _OPENVINO
     ),
-    "peers.zen4.b64.decode.libmtmd": _peers("smolvlm-500m_zen4", "decode_tps", _B64, _LIBMTMD),
-    "peers.zen4.b64.decode.b32": _peers("smolvlm-500m_zen4", "decode_tps", _B64, _INT8),
-    "peers.zen4.b64.prefill": _peers("smolvlm-500m_zen4", "prefill_tps", _B64, _INT8),
-    "peers.zen4.b64.memory": _peers("smolvlm-500m_zen4", "peak_resident_bytes", _B64, _INT8),
+    "peers.zen3.first-token.libmtmd": _peers("smolvlm-500m_zen3", "first_token_s", _INT8, _LIBMTMD),
+    "peers.zen3.first-token.openvino": _peers("smolvlm-500m_zen3", "first_token_s", _INT8, _OPENVINO),
+    **{
+        f"peers.zen3.b64.{name}": _peers("smolvlm-500m_zen3", metric, _B64, other)
+        for name, metric, other in (
+            ("decode.libmtmd", "decode_tps", _LIBMTMD),
+            ("decode.b32", "decode_tps", _INT8),
+            ("prefill", "prefill_tps", _INT8),
+            ("memory", "peak_resident_bytes", _INT8),
+        )
+    },
     "peers.qwen3_5.first-token.libmtmd": _peers("qwen3.5-0.8b", "first_token_s", _ONNX, _LIBMTMD),
     "peers.qwen3_5.second.libmtmd": _peers("qwen3.5-0.8b", "second_first_token_s", _ONNX, _LIBMTMD),
     "peers.qwen3_5.decode.libmtmd": _peers("qwen3.5-0.8b", "decode_tps", _ONNX, _LIBMTMD),

@@ -34,18 +34,18 @@ def compute_long_runs_in_floats(model: onnx.ModelProto) -> None:
     from onnx import TensorProto, helper
 
     graph = model.graph
-    shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.input}
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     nodes = _count_tokens(graph)
     for node in graph.node:
         if node.op_type != "GroupQueryAttention":
             nodes.append(node)
             continue
-        heads = shapes[node.input[_PAST]][1]
+        _, heads, _, width = shapes[node.input[SCALES]]
         way = _TwoWays(node)
-        nodes.append(way.choice(heads, _head_dim(graph, node, heads)))
+        nodes.append(way.choice(heads, width))
         graph.initializer.extend(way.constants)
         for name in way.appended:
-            shape = [1, heads, "appended_length", "kv_cache_dim"]
+            shape = [1, heads, "appended_length", width]
             graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT8, shape))
     del graph.node[:]
     graph.node.extend(nodes)
@@ -63,12 +63,6 @@ def _count_tokens(graph: onnx.GraphProto) -> list[Any]:
         helper.make_node("Sub", ["long_run/all", "long_run/tokens"], [_CELLS]),
         helper.make_node("GreaterOrEqual", ["long_run/tokens", least.name], [_MANY]),
     ]
-
-
-def _head_dim(graph: onnx.GraphProto, node: onnx.NodeProto, heads: int) -> int:
-    """Width of a head, which the cache's own axis does not say."""
-    scale = next(tensor for tensor in graph.initializer if tensor.name == node.input[SCALES])
-    return int(np.prod(scale.dims)) // heads
 
 
 class _TwoWays(Replacement):
