@@ -32,6 +32,8 @@ _ALIGNMENT = 64
 """Packed 4-bit weights begin at the next such address in their memory, which must be the same one when it is mapped."""
 _PACKED = re.compile(rb"\w\+\d+\|(\d+);\d+;")
 """Place of a packed weight among an initializer's external data: kernel+hash|offset;length;."""
+_FORM = 2
+"""Of what is kept; graphs of form 1 may have unaligned weights and are not used."""
 _GROWTH = 3.0
 """What making one may take on disk, in sizes of its files: original, packed (with scales in 32 bits), and room."""
 
@@ -156,7 +158,7 @@ def _place(graph: Path) -> Path:
 
     files = [(file.name, file_identity(file.stat())) for file in _files(graph)]
     info = read_cpuinfo()
-    text = repr((files, ort.__version__, platform.machine(), info.model, sorted(info.flags)))
+    text = repr((_FORM, files, ort.__version__, platform.machine(), info.model, sorted(info.flags)))
     return _home(graph) / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
