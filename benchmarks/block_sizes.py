@@ -51,7 +51,7 @@ LOGGER = logging.getLogger("block_sizes")
 
 def speed(shape: str, given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Tokens per second of every way, medians and every sample, and as a share of the base."""
-    ways = [name for name in WAYS if name == BASE or name in given.ways]
+    ways = {BASE, *given.ways}
     bundles = {name: work / f"{shape}-{number}.edge" for number, name in enumerate(WAYS) if name in ways}
     for name, bundle in bundles.items():
         recipe, kv = WAYS[name]

@@ -15,6 +15,7 @@ import edge_mllm
 from edge_mllm.arrays import RgbArray
 from edge_mllm.machine.fingerprint import package_versions
 from edge_mllm.picture.image import load_rgb
+from edge_mllm.tower.engines import has_bfloat16
 
 _PARTS = {
     "gguf": ("decoder_gguf", "vision"),
@@ -33,8 +34,7 @@ def _openvino() -> str:
     """The provider that computes as OpenVINO does when nothing is asked of it."""
     import openvino
 
-    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "openvino-bf16" if "BF16" in known else "openvino"
+    return "openvino-bf16" if has_bfloat16(openvino.Core()) else "openvino"
 
 
 class EdgeMllm:
@@ -42,13 +42,14 @@ class EdgeMllm:
 
     def __init__(self, job: Job) -> None:
         engine, *asked = job.variant.split("+")
+        provider = _openvino() if "openvino" in asked else "cpu"
         bundle = next((other_bundle(job.bundle, word) for word in asked if word != "prompt"), Path(job.bundle))
         self.model = edge_mllm.load(
             bundle,
             engine=engine,
             threads=job.threads,
             prompt_weights="prompt" in asked,
-            provider=_openvino() if "openvino" in asked else "cpu",
+            provider=provider,
         )
         self.model.load_tower()
         parts = self.model.spec.parts
@@ -58,7 +59,7 @@ class EdgeMllm:
         if "b64" in asked:
             precision["cache"] = "q8"
         if "openvino" in asked:
-            precision["attention"] = _openvino().removeprefix("openvino").strip("-") or "f32"
+            precision["attention"] = "bf16" if provider == "openvino-bf16" else "f32"
         self.about = {"versions": package_versions(), "precision": precision}
         self.picture: RgbArray | None = None
 

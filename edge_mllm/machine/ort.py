@@ -50,7 +50,7 @@ def session_options(threads: int | None) -> Any:
     # to 100 MB more for a tower of 512 px tiles (benchmarks/results/tower_memory.json), and every step of a decoder
     # has another shape.
     options.enable_mem_pattern = False
-    if products_overflow(platform.machine(), read_processor().flags):
+    if _overflow_here():
         options.add_session_config_entry(_UNSIGNED_WEIGHTS, "1")
     return options
 
@@ -63,8 +63,11 @@ def products_overflow(architecture: str, flags: Collection[str]) -> bool:
 def levels_here(session: Any) -> dict[str, npt.NDArray[Any]]:
     """What a run must be given beside its inputs, so that no sum of products overflows on this processor."""
     optional = {node.name for node in session.get_overridable_initializers()}
-    overflow = products_overflow(platform.machine(), read_processor().flags)
-    return {LEVELS: np.array(_FEW_LEVELS)} if overflow and LEVELS in optional else {}
+    return {LEVELS: np.array(_FEW_LEVELS)} if LEVELS in optional and _overflow_here() else {}
+
+
+def _overflow_here() -> bool:
+    return products_overflow(platform.machine(), read_processor().flags)
 
 
 def open_session(graph: Path, threads: int) -> Any:

@@ -77,7 +77,7 @@ def _published_components(directory: PublishedDirectory, opening: Opening) -> Co
     tower = PublishedTower(file, spec.vision, width, settings.threads, directory.newline)
     load = partial(MergedDecoder, directory.file("decoder_onnx"), directory.file("embeddings"), spec.decoder, settings)
     open_now = (lambda: LazyDecoder(load, spec.decoder, settings.n_ctx)) if opening.low_memory else load
-    reader, decoder = read_and_open(lambda: BundleReader(directory, "onnx"), open_now)
+    reader, decoder = _read_and_open(lambda: BundleReader(directory, "onnx"), open_now)
     return Components(
         path=directory.path,
         engine="onnx",
@@ -114,7 +114,7 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
         if isinstance(tower, ChoosingTower)
         else None,
     )
-    reader, decoder = read_and_open(
+    reader, decoder = _read_and_open(
         lambda: BundleReader(bundle, engine), lambda: open_decoder(bundle, engine, settings, lazy=low_memory)
     )
     return Components(
@@ -131,7 +131,7 @@ def bundle_components(bundle: OpenBundle, engine: Engine, opening: Opening) -> C
     )
 
 
-def read_and_open(read: Callable[[], BundleReader], open_now: Callable[[], Decoder]) -> tuple[BundleReader, Decoder]:
+def _read_and_open(read: Callable[[], BundleReader], open_now: Callable[[], Decoder]) -> tuple[BundleReader, Decoder]:
     """Tokenizer and template, and the decoder, side by side: the decoder's library works while Python reads.
 
     Raises:

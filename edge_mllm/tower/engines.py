@@ -85,6 +85,11 @@ def engine_label(engine: TowerEngine) -> str:
     return f"{engine} {_openvino().__version__}"
 
 
+def has_bfloat16(core: Any) -> bool:
+    """Whether an openvino.Core computes in bfloat16 on this processor, which it then does unless told otherwise."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def _open_ort(path: Path, threads: int | None) -> Any:
     options = session_options(threads)
     # Weights in a file beside the graph would be mapped, but ONNX Runtime packs a copy of them all the same: the same
@@ -131,7 +136,7 @@ class _OpenVino:
     def __init__(self, path: Path, threads: int | None, *, bfloat16: bool) -> None:
         library = _openvino()
         core = library.Core()
-        if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if bfloat16 and not has_bfloat16(core):
             reason = "this processor has no bfloat16 instructions, so OpenVINO would compute in float32"
             raise SettingError(f"{reason}; use `vision_engine='openvino'` or `vision_engine='ort'`")
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32"}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_gemma3 import make_tiny_gemma3
-from tiny_models import make_tiny_smolvlm
-from tiny_qwen2_vl import make_tiny_qwen2_5_vl
+from decoder_kinds import KINDS, shown_picture
 
 from edge_mllm.arrays import FloatArray
 from edge_mllm.bundle.spec import DecoderSpec
 from edge_mllm.decoders.ort.decoder import OrtDecoder
-from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens, Visual
+from edge_mllm.decoders.protocol import DecoderState, Segment, Tokens
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm_export.checkpoint.checkpoint import open_checkpoint
 from edge_mllm_export.families.registry import find_family
@@ -27,13 +24,6 @@ from edge_mllm_export.write.onnx.prompt import write_prompt_onnx
 from edge_mllm_export.write.text_model import write_text_checkpoint
 from edge_mllm_quant.recipes.recipe import find_recipe
 
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "one axis": lambda path: make_tiny_smolvlm(path, seed=1, tied=True, text={"hidden_size": 256, "head_dim": 64}),
-    "three axes": make_tiny_qwen2_5_vl,
-    "both ways": make_tiny_gemma3,
-}
-"""Kind of decoder by its positions and attention -> a tiny checkpoint of it."""
-
 
 @dataclass(frozen=True)
 class Made:
@@ -44,55 +34,47 @@ class Made:
     spec: DecoderSpec
     peaks: dict[int, tuple[FloatArray, FloatArray]]
     """Layer -> largest absolute key and value, float32 [heads, head_dim]."""
-
-    @property
-    def scales(self) -> list[FloatArray]:
-        """Of keys and values in the order of the cache, float32 [1, heads, 1, head_dim]."""
-        names = [past.removeprefix("past_key_values.").split(".") for past, _ in self.decoder("f32")._cache._names]
-        reach = [self.peaks[int(layer)][kind == "value"] for layer, kind in names]
-        return [np.float32(1.1) * each[None, :, None] / np.float32(127) for each in reach]
+    scales: tuple[FloatArray, ...]
+    """Of keys and values in the order of the cache, float32 [1, heads, 1, head_dim]."""
 
     def decoder(self, name: str, *, prompt: bool = False) -> OrtDecoder:
-        folder = self.root / name
-        file = folder / PROMPT if prompt else None
-        settings = DecoderSettings(threads=1, n_ctx=512)
-        return OrtDecoder(folder / GRAPH, folder / EMBEDDINGS, self.spec, settings, prompt=file)
+        return _decoder(self.root / name, self.spec, prompt=prompt)
 
     def codes(self, state: DecoderState) -> list[np.ndarray]:
         """What a float cache rounds to; not yet whole numbers."""
         return [array / scale for array, scale in zip(state.arrays, self.scales, strict=True)]
 
     def segments(self) -> list[Segment]:
-        """Text, a picture of 24 tokens, text."""
-        draw = np.random.default_rng(3)
-        picture = 0.7 * draw.normal(size=(24, self.spec.row_width)).astype(np.float32)
-        grid = (4, 6) if self.spec.positions == "mrope" else None
-        ids = draw.integers(0, self.spec.n_vocab, 60)
-        return [Tokens(ids[:40]), Visual(picture, grid), Tokens(ids[40:])]
+        """Text, a picture, text."""
+        return shown_picture(self.spec)
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+def _decoder(folder: Path, spec: DecoderSpec, *, prompt: bool = False) -> OrtDecoder:
+    file = folder / PROMPT if prompt else None
+    settings = DecoderSettings(threads=1, n_ctx=512)
+    return OrtDecoder(folder / GRAPH, folder / EMBEDDINGS, spec, settings, prompt=file)
+
+
+@pytest.fixture(scope="module", params=("one axis", "three axes", "both ways"))
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    checkpoint = open_checkpoint(MAKERS[request.param](tmp_path_factory.mktemp("tiny") / "model"))
+    checkpoint = open_checkpoint(KINDS[request.param](tmp_path_factory.mktemp("tiny") / "model"))
     family, root = find_family(checkpoint), tmp_path_factory.mktemp("decoders")
     text, spec = write_text_checkpoint(checkpoint, family, root / "text"), family.decoder(checkpoint)
     recipe, attention = find_recipe("onnx", "f32"), spec.image_attention
     for name in ("f32", "codes", "before"):
         (root / name).mkdir()
     write_decoder_onnx(text, root / "f32", recipe, image_attention=attention)
-    made = Made(root, text, spec, {})
-    float_decoder = made.decoder("f32")
-    float_decoder.prefill(made.segments())
-    for (past, _), array in zip(float_decoder._cache._names, float_decoder.state().arrays, strict=True):
-        _, layer, kind = past.split(".")
-        pair = made.peaks.setdefault(int(layer), (np.empty(0), np.empty(0)))
-        reach = np.abs(array[0]).max(axis=1)
-        made.peaks[int(layer)] = (reach, pair[1]) if kind == "key" else (pair[0], reach)
-    write_decoder_onnx(text, root / "codes", recipe, image_attention=attention, cache_peaks=made.peaks)
+    exact = _decoder(root / "f32", spec)
+    exact.prefill(shown_picture(spec))
+    names = [past.removeprefix("past_key_values.") for past, _ in exact._cache._names]
+    reach = {name: np.abs(array[0]).max(axis=1) for name, array in zip(names, exact.state().arrays, strict=True)}
+    peaks = {layer: (reach[f"{layer}.key"], reach[f"{layer}.value"]) for layer in range(spec.n_layer)}
+    write_decoder_onnx(text, root / "codes", recipe, image_attention=attention, cache_peaks=peaks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "compute_long_runs_in_floats", lambda model: None)
-        write_decoder_onnx(text, root / "before", recipe, image_attention=attention, cache_peaks=made.peaks)
-    return made
+        write_decoder_onnx(text, root / "before", recipe, image_attention=attention, cache_peaks=peaks)
+    scales = tuple(np.float32(1.1) * each[None, :, None] / np.float32(127) for each in reach.values())
+    return Made(root, text, spec, peaks, scales)
 
 
 def test_a_prompt_leaves_the_float_decoders_keys_and_values_rounded(made: Made) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tiny_gemma3 import make_tiny_gemma3
-from tiny_models import make_tiny_smolvlm
-from tiny_qwen2_vl import make_tiny_qwen2_5_vl
-from tiny_qwen3_vl import make_tiny_qwen3_vl
+from decoder_kinds import KINDS, make_tied, shown_picture
 
 import edge_mllm
 from edge_mllm.bundle.spec import DecoderSpec
@@ -23,7 +19,7 @@ from edge_mllm.costs.facts import facts_of_bundle
 from edge_mllm.decoders.ort import prompt as ort_prompt
 from edge_mllm.decoders.ort.decoder import OrtDecoder
 from edge_mllm.decoders.ort.prompt import LEAST_RUN
-from edge_mllm.decoders.protocol import Segment, Tokens, Visual
+from edge_mllm.decoders.protocol import Segment, Tokens
 from edge_mllm.decoders.select import engine_binding
 from edge_mllm.decoders.settings import DecoderSettings
 from edge_mllm.errors import PartChangedError, PartMismatchError, SettingError
@@ -47,19 +43,6 @@ ROUNDING = 0.06
 three times as much or more."""
 
 
-def _tied(directory: Path) -> Path:
-    return make_tiny_smolvlm(directory, seed=1, tied=True, text={"hidden_size": 256, "head_dim": 64})
-
-
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "one axis": _tied,
-    "three axes": make_tiny_qwen2_5_vl,
-    "rows for further layers": make_tiny_qwen3_vl,
-    "both ways": make_tiny_gemma3,
-}
-"""Kind of decoder by its positions and attention -> a tiny checkpoint of it."""
-
-
 @dataclass(frozen=True)
 class Made:
     """Decoders of one checkpoint."""
@@ -78,17 +61,13 @@ class Made:
         return OrtDecoder(folder / DECODER, folder / EMBEDDINGS, self.spec, chosen, prompt=file)
 
     def segments(self) -> list[Segment]:
-        """Text, a picture of 24 tokens, text."""
-        draw = np.random.default_rng(3)
-        picture = 0.7 * draw.normal(size=(24, self.spec.row_width)).astype(np.float32)
-        grid = (4, 6) if self.spec.positions == "mrope" else None
-        ids = draw.integers(0, self.spec.n_vocab, 60)
-        return [Tokens(ids[:40]), Visual(picture, grid), Tokens(ids[40:])]
+        """Text, a picture, text."""
+        return shown_picture(self.spec)
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+@pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    source = MAKERS[request.param](tmp_path_factory.mktemp("tiny") / "model")
+    source = KINDS[request.param](tmp_path_factory.mktemp("tiny") / "model")
     checkpoint = open_checkpoint(source)
     family, root = find_family(checkpoint), tmp_path_factory.mktemp("decoders")
     text, spec = write_text_checkpoint(checkpoint, family, root / "text"), family.decoder(checkpoint)
@@ -233,7 +212,7 @@ class TestOneDecoder:
     def test_weights_of_another_checkpoint(self, made: Made, tmp_path: Path) -> None:
         for name in (DECODER, DECODER_DATA):
             shutil.copy(made.small / name, tmp_path)
-        other = make_tiny_smolvlm(tmp_path / "other", seed=9, tied=True, text={"hidden_size": 256, "head_dim": 64})
+        other = make_tied(tmp_path / "other", seed=9)
         checkpoint = open_checkpoint(other)
         text = write_text_checkpoint(checkpoint, find_family(checkpoint), tmp_path / "text")
         with pytest.raises(DecoderBuildError, match=r"does not hold .*leave `prompt_weights` out"):

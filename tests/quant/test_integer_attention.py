@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_mllm.machine import ort
+from edge_mllm.machine.cpu import read_processor
 from edge_mllm.tower.engines import open_tower
 from edge_mllm_quant.recipes.recipe import find_recipe
 from edge_mllm_quant.tower import integer_attention
@@ -19,8 +21,9 @@ from edge_mllm_quant.tower.integer_attention import use_integer_attention
 from edge_mllm_quant.tower.tower import quantise_tower, relative_error, run_graph
 
 TOKENS, HEADS, WIDTH = 50, 6, 16
-ERROR = 0.03
-"""With 7 bits, where the processor sums two products in 16; a third less with 8."""
+FEW = ort.products_overflow(platform.machine(), read_processor().flags)
+"""Whether this processor is given keys and values of 7 bits instead of 8."""
+ERROR = 0.03 if FEW else 0.02
 SIDES = ["tiles", TOKENS, HEADS * WIDTH]
 
 
@@ -111,7 +114,7 @@ def test_two_products_fit_16_bits_where_the_processor_sums_them_so(monkeypatch: 
     for overflows, expected in ((True, {ort.LEVELS: 64.0}), (False, {})):
         monkeypatch.setattr(ort, "products_overflow", lambda *_, answer=overflows: answer)
         assert ort.levels_here(session) == expected
-        assert 1e-4 < _error(model) < ERROR
+        assert 1e-4 < _error(model) < 0.03
 
 
 def test_the_runtime_gives_fewer_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,4 +163,4 @@ def test_the_int8_recipe_computes_long_attention_in_integers() -> None:
     assert "MultiHeadAttention" in {node.op_type for node in short.model.graph.node}
     assert "MatMulIntegerToFloat" in {node.op_type for node in long.model.graph.node}
     assert long.report["balanced"] == 1
-    assert _error(long.model) < 2 * _error(short.model) < 0.05
+    assert _error(long.model) < (2 if FEW else 1.5) * _error(short.model) < 0.05

@@ -32,8 +32,7 @@ class OrtCache:
             graph: For messages.
             head_dim: Takes the place of a symbolic last dimension.
         """
-        self._names, self._shapes, self._types = _read_ports(session, graph, head_dim)
-        self._appended = _read_appended(session, self._names)
+        self._names, self._shapes, self._types, self._appended = _read_ports(session, graph, head_dim)
         self._buffers: list[npt.NDArray[Any]] = []
         self.states = OrtStates(session, graph)
         """Of layers that keep no keys and values."""
@@ -41,9 +40,8 @@ class OrtCache:
 
     def suits(self, session: Any, graph: Path, head_dim: int | None) -> bool:
         """Whether another session, given as to a new cache, keeps the same: then the buffers can be bound there too."""
-        same = (self._names, self._shapes, self._types) == _read_ports(session, graph, head_dim)
-        appended = _read_appended(session, self._names) if same else []
-        return same and appended == self._appended and self.states.suits(session, graph)
+        ports = (self._names, self._shapes, self._types, self._appended)
+        return ports == _read_ports(session, graph, head_dim) and self.states.suits(session, graph)
 
     @property
     def nbytes(self) -> int:
@@ -109,11 +107,11 @@ class OrtCache:
                     buffer[:, :, past : past + count] = row.numpy()
 
 
-_Ports = tuple[list[tuple[str, str]], list[tuple[int, int]], list[type[np.generic]]]
+_Ports = tuple[list[tuple[str, str]], list[tuple[int, int]], list[type[np.generic]], list[str]]
 
 
 def _read_ports(session: Any, graph: Path, head_dim: int | None) -> _Ports:
-    """Names of past and present, heads and width, type of every buffer."""
+    """Names of past and present, heads and width, type of every buffer; outputs with rows of many tokens, if any."""
     names: list[tuple[str, str]] = []
     shapes: list[tuple[int, int]] = []
     types: list[type[np.generic]] = []
@@ -128,11 +126,5 @@ def _read_ports(session: Any, graph: Path, head_dim: int | None) -> _Ports:
         names.append((node.name, present))
         shapes.append((node.shape[1], width))
         types.append(element_type(node, graph))
-    return names, shapes, types
-
-
-def _read_appended(session: Any, names: list[tuple[str, str]]) -> list[str]:
-    """Names of the outputs with rows of many tokens, one for every buffer; none where the graph writes in place."""
-    outputs = {node.name for node in session.get_outputs()}
     appended = [_APPENDED + past.removeprefix(_PREFIX) for past, _ in names]
-    return appended if set(appended) <= outputs else []
+    return names, shapes, types, appended if outputs.issuperset(appended) else []

@@ -216,8 +216,6 @@ def along(cells: CellCache, prepared: Prepared, visual: FloatArray, tokens: IntA
     The answer is computed by a few tokens at once, not one by one as a user's is: for measurements over thousands of
     positions. They are few enough to read a cache in 8 bits as single ones do. Arguments as :func:`prefilled`.
     """
-    rows = [prefilled(cells, prepared, visual)[None]]
-    for start in range(0, len(tokens) - 1, MANY - 1):
-        part = tokens[start : min(start + MANY, len(tokens)) - 1]
-        rows.append(cells.decoder.prefill([Tokens(part)], all_logits=True))
-    return np.concatenate(rows)
+    first, before, few = prefilled(cells, prepared, visual), tokens[:-1], MANY - 1
+    parts = (Tokens(before[start : start + few]) for start in range(0, len(before), few))
+    return np.concatenate([first[None], *(cells.decoder.prefill([part], all_logits=True) for part in parts)])

@@ -7,10 +7,11 @@ itself lists them (``android_demo/tools/phone_operators.py``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from edge_mllm_quant.graph.walk import with_branches
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +29,7 @@ def phone_gaps(model: onnx.ModelProto) -> tuple[str, ...]:
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version > known["opset"]:
             gaps[f"opset {opset.version}"] = None
-    for node in _nodes(model.graph):
+    for node in with_branches(model.graph.node):
         if node.domain != _OWN_DOMAIN:
             continue
         operator = known["operators"].get(node.op_type)
@@ -44,14 +45,6 @@ def phone_gaps(model: onnx.ModelProto) -> tuple[str, ...]:
     if any(value.name.startswith(_PAST) and value.type.tensor_type.elem_type == _INT8 for value in model.graph.input):
         gaps[f"{_ATTENTION} over keys and values of 8 bits"] = None
     return tuple(gaps)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of branches too."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from _nodes(attribute.g)
 
 
 @cache

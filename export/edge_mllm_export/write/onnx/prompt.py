@@ -9,7 +9,6 @@ out, and the runtime computes a prompt's last token with ``decoder.onnx``. Const
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from edge_mllm_export.errors import DecoderBuildError
 from edge_mllm_export.write.onnx.decoder import GRAPH as DECODER
 from edge_mllm_export.write.onnx.long_runs import APPENDED, PRESENT
 from edge_mllm_export.write.onnx.refine import float_weights, layers_behind
+from edge_mllm_quant.graph.walk import with_branches
 from edge_mllm_quant.weights.nbits import NBitsNode, symmetric_nodes
 from edge_mllm_quant.weights.token_int8 import TokenProducts, integer_matrix
 
@@ -139,7 +139,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     needed, nodes = {value.name for value in graph.output}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(_read(node))
+            needed.update(name for each in with_branches([node]) for name in each.input)
             nodes.append(node)
     nodes.reverse()
     for field, kept in (
@@ -150,11 +150,3 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     ):
         del field[:]
         field.extend(kept)
-
-
-def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """Names of the values that a node and its branches read."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            yield from _read(inner)
