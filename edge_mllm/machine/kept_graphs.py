@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,12 @@ def open_graph(graph: Path, options: Any) -> Any:
     return ort.InferenceSession(str(graph), options, providers=_CPU)
 
 
-def keep_graph(graph: Path, options: Any) -> int:
+def keep_graph(graph: Path, options: Callable[[], Any]) -> int:
     """Keep a graph, in place of what was kept of it for another state of its files; return its bytes on disk.
 
     Args:
         graph: Its external data lies beside it.
-        options: onnxruntime.SessionOptions that it will be opened with.
+        options: Makes the onnxruntime.SessionOptions that it will be opened with.
 
     Raises:
         EngineError: ONNX Runtime does not load the graph, or there is no room for it.
@@ -99,24 +100,24 @@ def keep_graph(graph: Path, options: Any) -> int:
     return sum(file.stat().st_size for file in place.iterdir())
 
 
-def _make(graph: Path, options: Any, folder: Path) -> None:
+def _make(graph: Path, options: Callable[[], Any], folder: Path) -> None:
     """Have ONNX Runtime write it, with fewer tensors apart where packed ones would be read other than packed."""
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    options.optimized_model_filepath = str(folder / _GRAPH)
     for least in _LEAST_BYTES:
-        _write(graph, options, least)
+        _write(graph, options(), folder, least)
         if _is_aligned(folder / _GRAPH):
             (folder / _SIZES).write_text(json.dumps(_sizes(folder)), "utf-8")
             return
         (folder / _GRAPH).unlink()
-        (folder / _WEIGHTS).unlink()
+        (folder / _WEIGHTS).unlink(missing_ok=True)
     raise EngineError(f"{graph.name} cannot be kept: ONNX Runtime would not read its packed weights as it packed them")
 
 
-def _write(graph: Path, options: Any, least: int) -> None:
+def _write(graph: Path, options: Any, folder: Path, least: int) -> None:
     import onnxruntime as ort
 
+    options.optimized_model_filepath = str(folder / _GRAPH)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(least))
     try:
         ort.InferenceSession(str(graph), options, providers=_CPU)

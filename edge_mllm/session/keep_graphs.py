@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edge_mllm.bundle.files import OpenBundle
@@ -37,5 +38,5 @@ def keep_graphs(path: Path, progress: Callable[[str], None] = lambda _: None) ->
         if part in files.spec.parts:
             graph = files.file(part)
             progress(graph.name)
-            kept[graph.name] = keep_graph(graph, session_options(None))
+            kept[graph.name] = keep_graph(graph, partial(session_options, None))
     return kept
