@@ -136,6 +136,15 @@ def _tower(way: str) -> Figure:
     return _result_file("tower", lambda found: found["ways"][way]["ratio"], ".2f")
 
 
+def _of_our_tile(result: str, way: str) -> Figure:
+    """Seconds a tile in a result of benchmarks/tower.py, as a share of the int8 tower's on ONNX Runtime."""
+
+    def read(found: Found) -> float:
+        return float(found["ways"][way]["tile_s"] / found["ways"]["int8 (what export writes)"]["tile_s"])
+
+    return _result_file(result, read, ".2f")
+
+
 def _megabytes(shape: str, *parts: str) -> Figure:
     def read(found: Found) -> float:
         return float(sum(found["shapes"][shape]["parts"][part]["bytes"] for part in parts) / 1e6)
@@ -159,7 +168,7 @@ def _second_worst(values: list[float]) -> float:
 
 _INT8, _ONNX, _GGUF = "edge-mllm onnx, int8 prompt", "edge-mllm onnx", "edge-mllm gguf"
 _LIBMTMD, _OPENVINO, _TORCH = "libmtmd q8_0", "openvino w8a8", "torch bf16"
-_B64 = f"{_INT8}, blocks of 64"
+_B64, _ON_OPENVINO = f"{_INT8}, blocks of 64", f"{_INT8}, OpenVINO"
 _NO_AMX = "smolvlm-500m_no_amx"
 
 _WALKED = ("calls", "functions", "modules", "changes_of_module", "tilings_planned")
@@ -196,9 +205,7 @@ FIGURES: dict[str, Figure] = {
     "peers.qwen.first-token.torch": _peers("qwen2-vl-2b_no_amx", "first_token_s", _INT8, _TORCH),
     "peers.zen4.first-token.libmtmd": _peers("smolvlm-500m_zen4", "first_token_s", _INT8, _LIBMTMD),
     "peers.zen4.first-token.openvino": _peers("smolvlm-500m_zen4", "first_token_s", _INT8, _OPENVINO),
-    "peers.zen4.tower.first-token.openvino": _peers(
-        "smolvlm-500m_zen4", "first_token_s", f"{_INT8}, OpenVINO", _OPENVINO
-    ),
+    "peers.zen4.tower.first-token.openvino": _peers("smolvlm-500m_zen4", "first_token_s", _ON_OPENVINO, _OPENVINO),
     "peers.zen3.first-token.libmtmd": _peers("smolvlm-500m_zen3", "first_token_s", _INT8, _LIBMTMD),
     "peers.zen3.first-token.openvino": _peers("smolvlm-500m_zen3", "first_token_s", _INT8, _OPENVINO),
     **{
@@ -217,6 +224,8 @@ FIGURES: dict[str, Figure] = {
     "changed.prompt": _changed("onnx, int8 prompt"),
     "peers.amx.first-token.openvino": _peers("smolvlm-500m", "first_token_s", _OPENVINO, _INT8),
     "peers.amx.first-token.torch": _peers("smolvlm-500m", "first_token_s", _TORCH, _INT8),
+    "peers.amx.tower.first-token.openvino": _peers("smolvlm-500m", "first_token_s", _OPENVINO, _ON_OPENVINO),
+    "peers.amx.tower.first-token.torch": _peers("smolvlm-500m", "first_token_s", _TORCH, _ON_OPENVINO),
     "peers.amx.first-token.libmtmd": _peers("smolvlm-500m", "first_token_s", _INT8, "libmtmd f16"),
     "peers.amx.internvl.torch": _peers("internvl3-1b", "first_token_s", _TORCH, _INT8),
     "prompt-weights.mb": _result_file(
@@ -321,6 +330,13 @@ FIGURES: dict[str, Figure] = {
     "tower.float32": _tower("float32"),
     "tower.openvino": _tower("OpenVINO, int8_static"),
     "tower.openvino-bf16": _tower("OpenVINO, int8_static, bfloat16"),
+    **{
+        f"tile.{result}.{precision}": _of_our_tile(result, f"OpenVINO, int8_static{ending}")
+        for result in ("tower", "tower_amx", "tower_no_amx")
+        for precision, ending in (("float32", ""), ("bfloat16", ", bfloat16"))
+    },
+    "tile.tower_amx.mha": _of_our_tile("tower_amx", "MultiHeadAttention"),
+    "tile.tower_no_amx.mha": _of_our_tile("tower_no_amx", "MultiHeadAttention"),
     "tower.answers": _result_file(
         "tower_answers",
         lambda f: 100 * f["towers"]["int8, attention in integers"]["difference_to_float32"]["mean"],
