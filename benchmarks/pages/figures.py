@@ -302,6 +302,11 @@ FIGURES: dict[str, Figure] = {
     "blocks.internvl.tokens": _result_file(
         "block_sizes", lambda found: found["speed"]["internvl3-1b"]["prompt_tokens"], ".0f"
     ),
+    "blocks.qwen.tokens": _result_file(
+        "block_sizes", lambda found: found["speed"]["qwen2-vl-2b"]["prompt_tokens"], ".0f"
+    ),
+    "blocks.qwen.b64": _decoding("qwen2-vl-2b", "int4_b64"),
+    "blocks.qwen.b64-q8": _decoding("qwen2-vl-2b", "int4_b64, cache q8"),
     "calibration.q8-cache": _result_file(
         "quantisation",
         lambda found: (
